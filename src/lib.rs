@@ -1,1 +1,26 @@
-//! x
+//! moby assembles whole operating systems out of container images.
+//!
+//! The pipeline, and with it the map of this crate. Each stage is a plain
+//! function from one noun to the next; a folder uses only those above it.
+//!
+//! ```text
+//! Manifest ─resolve▶ Lock ─fetch▶ Store ─flatten▶ Image
+//!                                                   │ assemble
+//!                       Format ◀──write── System ◀──┘
+//! ```
+//!
+//! - [`oci`]: digest, reference, platform, index, manifest, config: no I/O.
+//! - [`tree`]: a file system in memory, metadata only.
+//! - [`store`]: content by digest on disk, and layers unpacked and indexed.
+//! - [`fs`]: file systems on disk: a tree to bytes, and back to look at.
+//! - [`disk`]: partition tables and virtual disks: bytes to bytes.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod disk;
+pub mod env;
+pub mod error;
+pub mod fs;
+pub mod oci;
+pub mod store;
+pub mod tree;

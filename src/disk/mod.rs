@@ -1,0 +1,1 @@
+//! Partition tables and virtual disks: bytes to bytes, aware of holes.

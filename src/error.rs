@@ -1,0 +1,126 @@
+//! The errors that some code matches on, and the hint that each one earns.
+//!
+//! Everything else is an [`anyhow::Error`] with context. A context is a
+//! lower-case gerund and its object (`reading {path}`); a leaf says what was
+//! expected and what was found. Nothing here repeats its source.
+
+use std::fmt;
+
+use crate::oci::Digest;
+
+/// Content that nobody has.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} was not found in {place}")]
+pub struct NotFound {
+    /// What was asked for, such as an image by its full name.
+    pub what: String,
+    /// Where it was looked for.
+    pub place: String,
+}
+
+/// Content whose bytes are not those that its name promises.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: expected {expected}, got {found}")]
+pub struct DigestMismatch {
+    /// What was read, such as a path or an address.
+    pub what: String,
+    /// The digest promised.
+    pub expected: Digest,
+    /// The digest of what came.
+    pub found: Digest,
+}
+
+/// An image that exists, but not for the platform asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} has no image for {wanted}, only for {}", .offered.join(", "))]
+pub struct WrongPlatform {
+    /// The image by its full name.
+    pub what: String,
+    /// The platform asked for.
+    pub wanted: String,
+    /// The platforms that there are.
+    pub offered: Vec<String>,
+}
+
+/// Use of the command line that cannot be meant: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// A way out, told after the error and its causes.
+#[derive(Debug)]
+pub struct Hint {
+    text: String,
+    source: anyhow::Error,
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The hint itself is printed apart; in the chain stands its error.
+        self.source.fmt(f)
+    }
+}
+
+impl std::error::Error for Hint {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.source()
+    }
+}
+
+/// Adds a hint to an error: what the reader can do next.
+pub trait WithHint<T> {
+    /// Adds what to do next, made only when there is an error.
+    fn hint(self, text: impl FnOnce() -> String) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
+    fn hint(self, text: impl FnOnce() -> String) -> anyhow::Result<T> {
+        self.map_err(|error| anyhow::Error::new(Hint { text: text(), source: error.into() }))
+    }
+}
+
+/// Returns what the reader of `error` can do next, the hint nearest the top.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(hint) = error.downcast_ref::<Hint>() {
+        return Some(hint.text.clone());
+    }
+    error.chain().find_map(|cause| {
+        if let Some(hint) = cause.downcast_ref::<Hint>() {
+            return Some(hint.text.clone());
+        }
+        let known = cause.downcast_ref::<std::io::Error>()?;
+        match known.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Some("free some space, or point --cache or --dir to another disk".into())
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                Some("choose a folder that you may write to, with --cache or --dir".into())
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Says whether an error means that nobody has the content.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<NotFound>())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn finds_a_hint_below_contexts() {
+        let error = Err::<(), _>(anyhow::anyhow!("leaf"))
+            .context("inner")
+            .hint(|| "go on".into())
+            .context("outer")
+            .unwrap_err();
+        assert_eq!(hint(&error).as_deref(), Some("go on"));
+        let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+        assert_eq!(chain, ["outer", "inner", "leaf"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The entries of a layer, in order, as its index holds them.
+//!
+//! On disk: `MAGIC`, the digest of the rest, then postcard. A version of the
+//! format or of the reader that made it stands in the magic.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::oci::Digest;
+
+const MAGIC: &[u8; 8] = b"mobyidx1";
+
+/// An entry of a layer, as the tar stream has it: whiteouts are plain files
+/// here, and the last entry of a path wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Path from the root, without `.`, `..` or slashes at the ends.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits, 12 of them.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time in seconds since 1970.
+    pub mtime: i64,
+    /// Extended attributes by full name.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A folder.
+    Directory,
+    /// A file: where its bytes lie in the unpacked layer.
+    File {
+        /// Offset in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Digest of the bytes.
+        digest: Digest,
+    },
+    /// A symbolic link to a target.
+    Symlink(Vec<u8>),
+    /// Another name of an entry before it: that one's path.
+    HardLink(Vec<u8>),
+    /// A character device.
+    Char(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+pub(super) fn encode(entries: &[Entry], tar_len: u64) -> Result<Vec<u8>> {
+    let body = postcard::to_stdvec(&(tar_len, entries)).context("encoding a layer's index")?;
+    let mut bytes = Vec::with_capacity(body.len() + 40);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(Digest::of(&body).bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+/// Reads an index: the length of the unpacked layer and its entries.
+pub(super) fn read(path: &Path) -> Result<(u64, Vec<Entry>)> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let body = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() >= 32);
+    let body = body.with_context(|| format!("{}: expected a layer index", path.display()))?;
+    let (sum, body) = body.split_at(32);
+    ensure!(Digest::of(body).bytes() == sum, "{}: damaged", path.display());
+    postcard::from_bytes(body).with_context(|| format!("reading {}", path.display()))
+}

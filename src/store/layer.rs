@@ -1,0 +1,287 @@
+//! Layers, unpacked once: an uncompressed tar file and an index of it.
+//!
+//! Reads ustar, GNU and PAX tar (POSIX.1-2017, "pax Interchange Format"),
+//! plain or under gzip, zstd or xz. GNU sparse entries are refused. Layers
+//! are hostile: what leads out of the root is an error, and so is more data
+//! or more entries than a layer of its size can honestly hold.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::index::{self, Entry, EntryKind};
+use super::{Store, keep, lock};
+use crate::error::DigestMismatch;
+use crate::oci::{Descriptor, Digest, Hasher};
+use crate::tree::components;
+
+/// The most entries that a layer may have.
+const ENTRIES_MAX: usize = 2_000_000;
+/// How many bytes any layer may unpack to, however small.
+const UNPACKED_FREE: u64 = 4 << 30;
+/// How many times its own size a layer may unpack to beyond that.
+const UNPACKED_RATIO: u64 = 200;
+
+/// A layer, ready to be applied: its entries and the file that holds their
+/// bytes.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The entries in order.
+    pub entries: Vec<Entry>,
+    /// The uncompressed tar file.
+    pub tar: Arc<File>,
+}
+
+impl Store {
+    /// Returns a layer of the store, unpacked on first use. A blob that does
+    /// not have its digest is removed and told as [`DigestMismatch`].
+    pub fn layer(&self, blob: &Descriptor) -> Result<Layer> {
+        if let Some(layer) = self.unpacked(&blob.digest)? {
+            return Ok(layer);
+        }
+        let name = format!("layer-{}", blob.digest.hex());
+        let _held = lock::exclusive(&self.root.join("locks").join(name))?;
+        if let Some(layer) = self.unpacked(&blob.digest)? {
+            return Ok(layer);
+        }
+        self.unpack(blob).with_context(|| format!("unpacking layer {}", blob.digest))
+    }
+
+    /// Says whether a layer is unpacked already.
+    pub fn has_layer(&self, digest: &Digest) -> bool {
+        self.layer_path(digest, "index").exists()
+    }
+
+    fn unpacked(&self, digest: &Digest) -> Result<Option<Layer>> {
+        let path = self.layer_path(digest, "index");
+        if !path.exists() {
+            return Ok(None);
+        }
+        // A damaged index or a cut tar file is made again from the blob.
+        let Ok((len, entries)) = index::read(&path) else {
+            return Ok(None);
+        };
+        let path = self.layer_path(digest, "tar");
+        match File::open(&path) {
+            Ok(file) if file.metadata().is_ok_and(|meta| meta.len() == len) => {
+                Ok(Some(Layer { entries, tar: Arc::new(file) }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn unpack(&self, blob: &Descriptor) -> Result<Layer> {
+        let file = self.open_blob(&blob.digest)?;
+        let mut checked = Checked::new(file);
+        let limit = UNPACKED_FREE.saturating_add(blob.size.saturating_mul(UNPACKED_RATIO));
+        let out = BufWriter::with_capacity(1 << 20, self.temporary()?);
+        let (read, out, len) = split(&mut checked, out, limit);
+        // A wrong digest explains any error in reading.
+        let found = checked.digest()?;
+        if found != blob.digest {
+            return Err(self.damaged(&blob.digest, found));
+        }
+        let entries = read?;
+        let out = out.into_inner().map_err(io::IntoInnerError::into_error);
+        let out = out.context("writing the unpacked layer")?;
+        let tar = keep(out, &self.layer_path(&blob.digest, "tar"))?;
+        let bytes = index::encode(&entries, len)?;
+        self.write_atomically(&self.layer_path(&blob.digest, "index"), &bytes)?;
+        Ok(Layer { entries, tar: Arc::new(tar) })
+    }
+
+    fn layer_path(&self, digest: &Digest, ending: &str) -> PathBuf {
+        self.root.join("layers").join(format!("{}.{ending}", digest.hex()))
+    }
+}
+
+/// Decompresses a layer into `out` and reads its entries on the way. Returns
+/// the writer and the unpacked length whatever became of the reading.
+fn split<W: Write>(from: impl Read, out: W, limit: u64) -> (Result<Vec<Entry>>, W, u64) {
+    let plain = match decompress(BufReader::with_capacity(1 << 18, from)) {
+        Ok(plain) => plain,
+        Err(error) => return (Err(error), out, 0),
+    };
+    let mut tee = Tee { from: plain, to: out, left: limit, limit };
+    let read = read_entries(&mut tee).and_then(|entries| {
+        io::copy(&mut tee, &mut io::sink()).context("reading the layer's end")?;
+        Ok(entries)
+    });
+    let len = limit - tee.left;
+    (read, tee.to, len)
+}
+
+/// Removes the compression that the first bytes tell of.
+fn decompress<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    let head = from.fill_buf().context("reading the layer's first bytes")?;
+    Ok(match head {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Box::new(zstd::Decoder::with_buffer(from).context("starting zstd")?)
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Box::new(liblzma::bufread::XzDecoder::new(from)),
+        _ => Box::new(from),
+    })
+}
+
+/// Reads all entries of a tar stream.
+///
+/// This is what a fuzzer should call; [`Store::layer`] is its only user here.
+pub fn read_entries(stream: &mut dyn Read) -> Result<Vec<Entry>> {
+    let mut archive = tar::Archive::new(stream);
+    let mut entries = Vec::new();
+    for entry in archive.entries().context("reading the layer as tar")? {
+        let mut entry = entry.context("reading the layer as tar")?;
+        ensure!(entries.len() < ENTRIES_MAX, "expected at most {ENTRIES_MAX} entries, got more");
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let read = read_entry(&mut entry).with_context(|| format!("reading entry `{name}`"))?;
+        entries.extend(read);
+    }
+    Ok(entries)
+}
+
+fn read_entry<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>> {
+    let Some(kind) = read_kind(entry)? else {
+        return Ok(None);
+    };
+    let path = components(&entry.path_bytes())?.join(&b'/');
+    let (mut mtime, mut xattrs) = (None, Vec::new());
+    for pax in entry.pax_extensions().context("reading PAX records")?.into_iter().flatten() {
+        let pax = pax.context("reading PAX records")?;
+        let key = pax.key_bytes();
+        if key == b"mtime" {
+            mtime = pax.value().ok().and_then(seconds);
+        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+            ensure!(
+                !name.is_empty() && name.len() <= 255,
+                "expected an xattr name of 1 to 255 bytes"
+            );
+            ensure!(pax.value_bytes().len() <= 65536, "expected an xattr of at most 64 KiB");
+            xattrs.push((name.to_vec(), pax.value_bytes().to_vec()));
+        }
+    }
+    let header = entry.header();
+    let id = |id: io::Result<u64>| u32::try_from(id.unwrap_or(0)).unwrap_or(u32::MAX);
+    Ok(Some(Entry {
+        path,
+        kind,
+        mode: (header.mode().unwrap_or(0) & 0o7777) as u16,
+        uid: id(header.uid()),
+        gid: id(header.gid()),
+        mtime: mtime.unwrap_or_else(|| raw_mtime(header)),
+        xattrs,
+    }))
+}
+
+fn read_kind<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<EntryKind>> {
+    use tar::EntryType as T;
+    let header = entry.header();
+    let device = || -> Result<(u32, u32)> {
+        let number = |n: io::Result<Option<u32>>| Ok::<_, io::Error>(n?.unwrap_or(0));
+        Ok((number(header.device_major())?, number(header.device_minor())?))
+    };
+    Ok(Some(match header.entry_type() {
+        T::Regular | T::Continuous => {
+            // Old tars mark folders by a slash alone.
+            if entry.path_bytes().ends_with(b"/") && entry.size() == 0 {
+                return Ok(Some(EntryKind::Directory));
+            }
+            let (offset, promised) = (entry.raw_file_position(), entry.size());
+            let mut hasher = Hasher::new(io::sink());
+            let len = io::copy(entry, &mut hasher).context("reading its bytes")?;
+            ensure!(len == promised, "expected {promised} bytes, got {len}");
+            EntryKind::File { offset, len, digest: hasher.finish().1 }
+        }
+        T::Directory => EntryKind::Directory,
+        T::Symlink => EntryKind::Symlink(target(entry)?),
+        T::Link => EntryKind::HardLink(components(&target(entry)?)?.join(&b'/')),
+        T::Char => device().map(|(major, minor)| EntryKind::Char(major, minor))?,
+        T::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
+        T::Fifo => EntryKind::Fifo,
+        T::XGlobalHeader => return Ok(None),
+        T::GNUSparse => bail!("expected a plain file, got a GNU sparse entry"),
+        other => bail!("expected a known kind of entry, got type {:?}", other.as_byte() as char),
+    }))
+}
+
+fn target<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>> {
+    let target = entry.link_name_bytes().context("expected a link target, got none")?;
+    ensure!(!target.is_empty() && target.len() <= 4096, "expected a target of 1 to 4096 bytes");
+    ensure!(!target.contains(&0), "expected a target without NUL bytes");
+    Ok(target.into_owned())
+}
+
+/// Whole seconds of a PAX time, rounded down.
+fn seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    let below = whole.starts_with('-') && fraction.bytes().any(|b| b != b'0');
+    Some(if below { seconds.saturating_sub(1) } else { seconds })
+}
+
+// GNU's base-256 form may be negative; the tar crate reads it as unsigned.
+fn raw_mtime(header: &tar::Header) -> i64 {
+    let field = &header.as_old().mtime;
+    if field[0] & 0x80 != 0 {
+        return i64::from_be_bytes(field[4..12].try_into().expect("8 bytes of 12"));
+    }
+    header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0)
+}
+
+/// Copies what is read to a file, up to a limit.
+struct Tee<R, W> {
+    from: R,
+    to: W,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buf)?;
+        let Some(left) = self.left.checked_sub(n as u64) else {
+            let text = format!(
+                "expected a layer that unpacks to at most {} bytes, got more: is it a bomb?",
+                self.limit
+            );
+            return Err(io::Error::other(text));
+        };
+        self.to.write_all(&buf[..n])?;
+        self.left = left;
+        Ok(n)
+    }
+}
+
+/// Hashes a file while it is read.
+struct Checked {
+    file: File,
+    hasher: Hasher<io::Sink>,
+}
+
+impl Checked {
+    fn new(file: File) -> Self {
+        Self { file, hasher: Hasher::new(io::sink()) }
+    }
+
+    /// Reads on to the end and returns the digest of all.
+    fn digest(mut self) -> Result<Digest> {
+        io::copy(&mut self.file, &mut self.hasher).context("reading the blob's end")?;
+        Ok(self.hasher.finish().1)
+    }
+}
+
+impl Read for Checked {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buf)?;
+        self.hasher.write_all(&buf[..n])?;
+        Ok(n)
+    }
+}
+
+/// Says whether an error means that content has the wrong digest.
+pub fn is_damage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<DigestMismatch>())
+}
