@@ -83,8 +83,8 @@ impl Part for Spanned<Size> {
         json!({"type": ["string", "integer"], "pattern": "^[0-9]+[KMGT]?$"})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.written.as_str().into())
+    fn encode(&self) -> Value {
+        self.written.as_str().into()
     }
 }
 
@@ -121,8 +121,8 @@ impl Part for Spanned<Sector> {
         json!({"enum": [512, 4096]})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.value.0.into())
+    fn encode(&self) -> Value {
+        self.value.0.into()
     }
 }
 

@@ -11,6 +11,8 @@
 
 mod check;
 mod disk;
+mod dump;
+mod emit;
 mod image;
 mod load;
 mod node;

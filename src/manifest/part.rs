@@ -26,8 +26,13 @@ pub(crate) trait Part: Sized {
     /// Returns the JSON schema of the type, naming shared ones in `shared`.
     fn schema(shared: &mut Map<String, Value>) -> Value;
 
-    /// Returns the value as JSON; `None` leaves its key out.
-    fn encode(&self) -> Option<Value>;
+    /// Returns the value as JSON.
+    fn encode(&self) -> Value;
+
+    /// Says whether the value stands for a key that is not there.
+    fn is_absent(&self) -> bool {
+        false
+    }
 }
 
 /// A [`Part`] that is a mapping of known keys.
@@ -281,10 +286,10 @@ macro_rules! record {
                 $crate::manifest::part::schema_record::<Self>($title, about, shared)
             }
 
-            fn encode(&self) -> Option<serde_json::Value> {
+            fn encode(&self) -> serde_json::Value {
                 let mut out = serde_json::Map::new();
                 $crate::manifest::part::Record::write(self, &mut out);
-                Some(out.into())
+                out.into()
             }
         }
     )*};
@@ -308,8 +313,8 @@ macro_rules! record_field {
         $crate::manifest::part::Record::write(&$value, $out)
     };
     (write $key:literal, $value:expr, $out:ident) => {
-        if let Some(value) = $crate::manifest::part::Part::encode(&$value) {
-            $out.insert($key.into(), value);
+        if !$crate::manifest::part::Part::is_absent(&$value) {
+            $out.insert($key.into(), $crate::manifest::part::Part::encode(&$value));
         }
     };
 }
@@ -329,8 +334,12 @@ impl<T: Part> Part for Option<T> {
         T::schema(shared)
     }
 
-    fn encode(&self) -> Option<Value> {
-        self.as_ref()?.encode()
+    fn encode(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::encode)
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_none()
     }
 }
 
@@ -363,8 +372,12 @@ impl<T: Part> Part for Vec<T> {
         json!({"type": "array", "items": T::schema(shared)})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.iter().filter_map(T::encode).collect())
+    fn encode(&self) -> Value {
+        self.iter().map(T::encode).collect()
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_empty()
     }
 }
 
@@ -388,9 +401,8 @@ impl<T: Part> Part for BTreeMap<String, T> {
         json!({"type": "object", "additionalProperties": T::schema(shared)})
     }
 
-    fn encode(&self) -> Option<Value> {
-        let entries = self.iter().filter_map(|(key, value)| Some((key.clone(), value.encode()?)));
-        Some(Value::Object(entries.collect()))
+    fn encode(&self) -> Value {
+        Value::Object(self.iter().map(|(key, value)| (key.clone(), value.encode())).collect())
     }
 }
 
@@ -416,8 +428,12 @@ impl Part for bool {
         json!({"type": "boolean"})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some((*self).into())
+    fn encode(&self) -> Value {
+        (*self).into()
+    }
+
+    fn is_absent(&self) -> bool {
+        !self
     }
 }
 
@@ -439,8 +455,8 @@ macro_rules! integers {
                 json!({"type": "integer", "minimum": Self::MIN, "maximum": Self::MAX})
             }
 
-            fn encode(&self) -> Option<Value> {
-                Some((*self).into())
+            fn encode(&self) -> Value {
+                (*self).into()
             }
         }
     )*};
@@ -462,8 +478,8 @@ impl<T: Text> Part for Spanned<T> {
         T::schema()
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.written.as_str().into())
+    fn encode(&self) -> Value {
+        self.written.as_str().into()
     }
 }
 
@@ -482,7 +498,7 @@ impl Part for String {
         json!({"type": "string"})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.as_str().into())
+    fn encode(&self) -> Value {
+        self.as_str().into()
     }
 }

@@ -168,7 +168,7 @@ impl Part for PageSize {
         json!({"type": ["string", "integer"]})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.0.as_str().into())
+    fn encode(&self) -> Value {
+        self.0.as_str().into()
     }
 }

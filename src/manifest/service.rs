@@ -89,8 +89,8 @@ impl Part for Restart {
         json!({"anyOf": [<Policy as Text>::schema(), RestartFigures::schema(shared)]})
     }
 
-    fn encode(&self) -> Option<Value> {
-        serde_json::to_value(self.0).ok()
+    fn encode(&self) -> Value {
+        serde_json::to_value(self.0).expect("a policy is words and numbers")
     }
 }
 
@@ -131,8 +131,8 @@ impl Part for Spanned<Address> {
         json!({"type": ["string", "integer"], "pattern": "^(.+:)?[0-9]+$", "maximum": u16::MAX})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.value.0.as_str().into())
+    fn encode(&self) -> Value {
+        self.value.0.as_str().into()
     }
 }
 
@@ -150,8 +150,8 @@ impl Part for Spanned<Delay> {
         json!({"type": ["string", "integer"], "pattern": "^[0-9]+(ms|s|m|h)?$", "minimum": 0})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(self.written.as_str().into())
+    fn encode(&self) -> Value {
+        self.written.as_str().into()
     }
 }
 

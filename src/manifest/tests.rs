@@ -116,3 +116,29 @@ proptest! {
         let _ = parse(&text, "manifest.yml");
     }
 }
+
+#[test]
+fn metadata_is_what_linuxkit_writes() {
+    let Some(cases) = shared("golden/cases") else { return };
+    let case = cases.join("071-files-metadata");
+    let text = fs::read_to_string(case.join("manifest.yml")).unwrap();
+    let manifest = parse(&text, "manifest.yml").unwrap();
+    let name = |reference: &Reference| reference.to_string();
+    for (form, file) in [(Metadata::Json, "etc_md.json"), (Metadata::Yaml, "etc_md.yaml")] {
+        let recorded = fs::read_to_string(case.join("json").join(file)).unwrap();
+        assert_eq!(manifest.metadata(form, &name), recorded);
+    }
+}
+
+#[test]
+fn a_dump_reads_as_the_same_manifest() {
+    let Some(cases) = shared("golden/cases") else { return };
+    let name = |reference: &Reference| reference.to_string();
+    for case in fs::read_dir(cases).unwrap() {
+        let text = fs::read_to_string(case.unwrap().path().join("manifest.yml")).unwrap();
+        if let Ok(manifest) = parse(&text, "manifest.yml") {
+            let dump = manifest.to_yaml(&name);
+            assert_eq!(parse(&dump, "dump.yml").as_ref(), Ok(&manifest), "{dump}");
+        }
+    }
+}

@@ -294,11 +294,11 @@ impl Part for Spanned<Id> {
         json!({"type": ["integer", "string"], "minimum": 0, "maximum": u32::MAX})
     }
 
-    fn encode(&self) -> Option<Value> {
-        Some(match &self.value {
+    fn encode(&self) -> Value {
+        match &self.value {
             Id::Number(number) => (*number).into(),
             Id::Name(name) => name.as_str().into(),
-        })
+        }
     }
 }
 
