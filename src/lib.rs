@@ -14,6 +14,7 @@
 //! - [`store`]: content by digest on disk, and layers unpacked and indexed.
 //! - [`fs`]: file systems on disk: a tree to bytes, and back to look at.
 //! - [`disk`]: partition tables and virtual disks: bytes to bytes.
+//! - [`manifest`]: the YAML, loaded, merged, checked; every value knows its place.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,6 +22,7 @@ pub mod disk;
 pub mod env;
 pub mod error;
 pub mod fs;
+pub mod manifest;
 pub mod oci;
 pub mod store;
 pub mod tree;
