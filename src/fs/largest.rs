@@ -24,6 +24,17 @@ pub struct Folder {
 /// that owes most of its size to a single one below it is left out: that one
 /// tells more.
 pub fn largest(tree: &Tree, n: usize) -> Vec<Folder> {
+    ranked(tree, &|id| own_len(tree, id), n)
+}
+
+fn own_len(tree: &Tree, id: Id) -> u64 {
+    match &tree.get(id).kind {
+        Kind::File(content) => content.len(),
+        _ => 0,
+    }
+}
+
+fn ranked(tree: &Tree, len: &dyn Fn(Id) -> u64, n: usize) -> Vec<Folder> {
     let mut parents: Vec<Option<usize>> = vec![None; tree.capacity()];
     let mut folders: Vec<(Id, Folder)> = Vec::new();
     let mut sizes = vec![(0u64, 0u64); tree.capacity()];
@@ -34,11 +45,11 @@ pub fn largest(tree: &Tree, n: usize) -> Vec<Folder> {
                 parents[entry.id.index()] = Some(found.id.index());
             }
             folders.push((found.id, Folder { path: found.path, bytes: 0, files: 0 }));
-        } else if let Kind::File(content) = &inode.kind {
-            sizes[found.id.index()] = (content.len(), 1);
+        } else if let Kind::File(_) = &inode.kind {
+            sizes[found.id.index()] = (len(found.id), 1);
             let mut at = parents[found.id.index()];
             while let Some(dir) = at {
-                sizes[dir].0 += content.len();
+                sizes[dir].0 += len(found.id);
                 sizes[dir].1 += 1;
                 at = parents[dir];
             }
@@ -62,13 +73,24 @@ pub fn largest(tree: &Tree, n: usize) -> Vec<Folder> {
 /// Makes the error that an image of `format` needs more bytes than it may
 /// have, with a table of what fills it.
 pub fn too_large(format: &str, tree: &Tree, needed: u64, size: u64) -> anyhow::Error {
+    too_large_by(format, tree, &|id| own_len(tree, id), needed, size)
+}
+
+/// Makes the error of [`too_large`] for files whose lengths `len` tells.
+pub(crate) fn too_large_by(
+    format: &str,
+    tree: &Tree,
+    len: &dyn Fn(Id) -> u64,
+    needed: u64,
+    size: u64,
+) -> anyhow::Error {
     let mut text = format!(
         "expected {format} to fit in {}, got a tree that needs {}, {} more; its largest folders:",
         shown(size),
         shown(needed),
         shown(needed.saturating_sub(size))
     );
-    for folder in largest(tree, SHOWN) {
+    for folder in ranked(tree, len, SHOWN) {
         let path = String::from_utf8_lossy(&folder.path);
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {:>10}  {:>7} files  /{path}", shown(folder.bytes), folder.files);

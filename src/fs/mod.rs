@@ -3,6 +3,11 @@
 //! Each format has a folder or file of its own with a writer, and a reader
 //! good enough to list, dump and extract what the writer makes.
 
+mod composed;
+pub mod extents;
+pub mod fat;
 mod largest;
 
+pub use composed::Composed;
+pub use extents::Extents;
 pub use largest::{Folder, largest, too_large};
