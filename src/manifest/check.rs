@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::part::Decoder;
-use super::place::{Invalid, Spanned};
+use super::place::{Invalid, MAX_PROBLEMS, Spanned};
 use super::suggest::nearest;
 use super::text::{Bind, Id};
 use super::{Container, File, Manifest, Mount, Place, Volume};
@@ -88,6 +88,7 @@ fn unique<'a>(
     for name in names {
         match seen.get(name.value.as_str()) {
             None => drop(seen.insert(&name.value, &name.at)),
+            Some(_) if problems.len() > MAX_PROBLEMS => return,
             Some(first) => {
                 let place = format!("{}:{}", first.file(), first.line());
                 let message = format!("the {what} name `{name}` is taken, at {place}");
@@ -98,7 +99,8 @@ fn unique<'a>(
 }
 
 fn known_id(id: &Spanned<Id>, names: &BTreeSet<&str>, problems: &mut Vec<Invalid>) {
-    if let Id::Name(name) = &id.value
+    if problems.len() <= MAX_PROBLEMS
+        && let Id::Name(name) = &id.value
         && !matches!(name.as_str(), "" | "root")
         && !names.contains(name.as_str())
     {
@@ -113,7 +115,7 @@ fn known_volumes(manifest: &Manifest, problems: &mut Vec<Invalid>) {
     let known: BTreeSet<&str> =
         manifest.volumes.iter().map(|volume| volume.name.value.as_str()).collect();
     for Use { source, at, .. } in manifest.containers().flat_map(used) {
-        if !known.contains(source) {
+        if problems.len() <= MAX_PROBLEMS && !known.contains(source) {
             let suggestion = nearest(source, known.iter().copied());
             let message = format!("no volume is named `{source}`");
             problems.push(at.invalid(message).suggest(suggestion));
@@ -169,26 +171,44 @@ fn order(manifest: &Manifest, problems: &mut Vec<Invalid>) {
         waits.entry(&service.container.name.value).or_default().extend(&service.after);
     }
     for name in waits.values().flatten() {
-        if !waits.contains_key(name.value.as_str()) {
+        if problems.len() <= MAX_PROBLEMS && !waits.contains_key(name.value.as_str()) {
             let suggestion = nearest(name, waits.keys().copied());
             let message = format!("no service is named `{name}`");
             problems.push(name.at.invalid(message).suggest(suggestion));
         }
     }
-    // Takes away the services that wait for nothing, until only a circle is left.
-    let mut left: BTreeSet<&str> = waits.keys().copied().collect();
-    loop {
-        let waiting = |name: &&str| waits[*name].iter().any(|on| left.contains(on.value.as_str()));
-        let next: BTreeSet<&str> = left.iter().copied().filter(waiting).collect();
-        if next.len() == left.len() {
-            break;
-        }
-        left = next;
-    }
-    let circle = |on: &&&Spanned<String>| left.contains(on.value.as_str());
-    if let Some(on) = left.iter().find_map(|name| waits[name].iter().find(circle)) {
-        let names: Vec<&str> = left.iter().copied().collect();
+    let circle = circle(&waits);
+    let waits_in = |name: &&str| waits[*name].iter().find(|on| circle.contains(on.value.as_str()));
+    if let Some(on) = circle.iter().find_map(waits_in) {
+        let names: Vec<&str> = circle.iter().copied().take(MAX_PROBLEMS).collect();
         let message = format!("these services wait for each other: `{}`", names.join("`, `"));
         problems.push(on.at.invalid(message));
     }
+}
+
+/// Returns what is left when, again and again, services that wait for nothing
+/// are taken away: those in a circle, and those that wait for them.
+fn circle<'a>(waits: &BTreeMap<&'a str, Vec<&'a Spanned<String>>>) -> BTreeSet<&'a str> {
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut waiters: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
+    for (name, on) in waits {
+        let known = on.iter().filter(|on| waits.contains_key(on.value.as_str()));
+        for on in known.clone() {
+            waiters.entry(&on.value).or_default().push(name);
+        }
+        left.insert(name, known.count());
+    }
+    let mut free: Vec<&str> =
+        left.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    while let Some(name) = free.pop() {
+        for waiter in waiters.remove(name).unwrap_or_default() {
+            if let Some(count) = left.get_mut(waiter) {
+                *count -= 1;
+                if *count == 0 {
+                    free.push(waiter);
+                }
+            }
+        }
+    }
+    waits.keys().copied().filter(|name| left[name] > 0).collect()
 }

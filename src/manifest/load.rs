@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use super::place::{Invalid, InvalidManifest, Source, finish};
+use super::place::{Invalid, InvalidManifest, Mark, Place, Source, finish};
 use super::{Manifest, check, decode};
 
 /// How large a manifest may be, in bytes.
@@ -82,8 +82,8 @@ fn not_utf8(name: &str, valid: &[u8]) -> Invalid {
     let line = text.lines().count().max(1);
     let column = text.lines().last().map_or(0, |line| line.chars().count()) + 1;
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mark = super::place::Mark { line: number(line), column: number(column) };
-    super::Place::new(&source("", name), mark, "").invalid("this is not UTF-8")
+    let mark = Mark { line: number(line), column: number(column) };
+    Place::new(&source("", name), mark, "").invalid("this is not UTF-8")
 }
 
 /// Decodes, merges and checks; tells everything that is wrong in all of them.
@@ -108,7 +108,8 @@ fn merged(
     if let Some(manifest) = &all {
         check::whole(manifest, &mut problems);
     }
-    problems.sort_by_key(|problem| order.get(problem.at.file()).copied());
+    let file = |at: &Place| order.get(at.file()).copied();
+    problems.sort_by_key(|Invalid { at, .. }| (file(at), at.line(), at.column()));
     finish(all, problems)
 }
 

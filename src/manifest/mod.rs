@@ -208,7 +208,9 @@ pub(crate) fn decode<T: Part>(source: Arc<place::Source>) -> (Option<T>, Vec<Inv
         }
         None => None,
     };
-    (value, decoder.problems)
+    let mut problems = decoder.problems;
+    problems.sort_by_key(|problem| (problem.at.line(), problem.at.column()));
+    (value, problems)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::node::{Key, Kind, Meaning, Node, Scalar};
-use super::place::{Invalid, Mark, Place, Source, Spanned};
+use super::place::{Invalid, MAX_PROBLEMS, Mark, Place, Source, Spanned};
 use super::suggest::nearest;
 
 /// A type that a part of a manifest is read as.
@@ -160,6 +160,9 @@ impl Fields<'_> {
         for (key, _) in self.entries {
             if self.known.contains(&key.name.as_str()) {
                 continue;
+            }
+            if decoder.problems.len() > MAX_PROBLEMS {
+                return;
             }
             let at = decoder.within(&key.name, |decoder| decoder.place(key.mark));
             let suggestion = nearest(&key.name, self.known.iter().copied());

@@ -188,6 +188,9 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// How many problems are told; the checks stop looking once there are more.
+pub(crate) const MAX_PROBLEMS: usize = 50;
+
 /// Everything that is wrong in the manifests of one build, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidManifest {
@@ -197,25 +200,24 @@ pub struct InvalidManifest {
 
 impl fmt::Display for InvalidManifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().enumerate() {
+        for (i, problem) in self.problems.iter().take(MAX_PROBLEMS).enumerate() {
             let separator = if i == 0 { "" } else { "\n" };
             write!(f, "{separator}{problem}")?;
             if let Some(snippet) = problem.at.snippet() {
                 write!(f, "\n{snippet}")?;
             }
         }
-        Ok(())
+        match self.problems.len() {
+            ..=MAX_PROBLEMS => Ok(()),
+            _ => write!(f, "\nand more of the kind"),
+        }
     }
 }
 
 impl std::error::Error for InvalidManifest {}
 
 /// Returns the value, or the error that all the problems make together.
-pub(crate) fn finish<T>(
-    value: Option<T>,
-    mut problems: Vec<Invalid>,
-) -> Result<T, InvalidManifest> {
-    problems.sort_by_key(|problem| (problem.at.line, problem.at.column));
+pub(crate) fn finish<T>(value: Option<T>, problems: Vec<Invalid>) -> Result<T, InvalidManifest> {
     match value {
         Some(value) if problems.is_empty() => Ok(value),
         _ => Err(InvalidManifest { problems }),

@@ -110,13 +110,6 @@ fn errors_name_the_place_and_the_way_out() {
     insta::assert_snapshot!(told);
 }
 
-proptest! {
-    #[test]
-    fn any_text_is_taken_or_refused(text in "\\PC*") {
-        let _ = parse(&text, "manifest.yml");
-    }
-}
-
 #[test]
 fn metadata_is_what_linuxkit_writes() {
     let Some(cases) = shared("golden/cases") else { return };
@@ -140,5 +133,271 @@ fn a_dump_reads_as_the_same_manifest() {
             let dump = manifest.to_yaml(&name);
             assert_eq!(parse(&dump, "dump.yml").as_ref(), Ok(&manifest), "{dump}");
         }
+    }
+}
+/// Returns what is wrong with a text, without the quoted lines.
+fn told(text: &str) -> Vec<String> {
+    match parse(text, "dir/m.yml").and_then(|manifest| manifest.check_access()) {
+        Ok(()) => Vec::new(),
+        Err(error) => error.problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn yaml_is_read_with_its_limits() {
+    let bomb: String = (0..30)
+        .map(|i| {
+            format!(
+                "k{i}: &k{i} [{0}, {0}, {0}]\n",
+                if i == 0 { "x".into() } else { format!("*k{}", i - 1) }
+            )
+        })
+        .collect();
+    for (text, expected) in [
+        ("", "expected a mapping, got an empty document"),
+        ("# nothing\n", "expected a mapping, got an empty document"),
+        ("init: &a [*a]", "1:11: this alias stands for itself"),
+        ("init: [*b]", "1:8: this is no YAML: "),
+        ("init: [@pkg:x]", "(write the value in quotes)"),
+        ("init: [a]\ninit: [b]", "2:1: the key `init` stands here twice, before on line 1"),
+        ("? [a]\n: b", "1:3: expected a key, got a list"),
+        ("true: b", "1:1: expected a key, got the boolean true: write \"true\" in quotes"),
+        ("<<: 3", "1:5: expected a mapping to merge, got the number 3"),
+        ("init: !foo [a]", "this tag is not supported"),
+        ("kernel: {cmdline: !bar x}", "this tag is not supported"),
+        (&"[".repeat(1 << 16), "this is no YAML: "),
+        (&"- ".repeat(1 << 16), "nested deeper than 64 levels"),
+        (&bomb, "this holds too much"),
+    ] {
+        let told = told(text);
+        assert!(told.iter().any(|told| told.contains(expected)), "{text:.40}: {told:?}");
+    }
+    let taken = parse("\u{feff}kernel: {cmdline: !!str 5}\r\n", "m").unwrap();
+    assert_eq!(taken.kernel.unwrap().cmdline.unwrap().value, "5");
+    let merged = "onboot:\n- &a {name: x, image: i, pid: host}\n- {<<: [*a], name: y}";
+    let merged = parse(merged, "m").unwrap();
+    assert_eq!(merged.onboot[1].name.value, "y");
+    assert_eq!(merged.onboot[1].config.pid, merged.onboot[0].config.pid);
+}
+
+#[test]
+fn own_keys_are_read_and_checked() {
+    let text = "services:\n\
+        - {name: db, image: i, restart: always, ready: {tcp: 5432, timeout: 5s}}\n\
+        - {name: web, image: i, after: [db], restart: {policy: on-failure, limit: 3}}\n\
+        disk: {size: 4G, sector: 4096, table: gpt, root: erofs, data: {size: 100, label: d}}\n";
+    let manifest = parse(text, "m").unwrap();
+    let ready = manifest.services[0].ready.as_ref().unwrap().contract();
+    assert_eq!(ready.probe, moby_bundle::Probe::Tcp("127.0.0.1:5432".into()));
+    assert_eq!(ready.timeout, moby_bundle::Delay::seconds(5));
+    assert_eq!(manifest.services[1].restart.unwrap().0.limit, 3);
+    let disk = manifest.disk.as_ref().unwrap();
+    assert_eq!(disk.size.as_ref().unwrap().value, Size(4 << 30));
+    assert_eq!(disk.data.as_ref().unwrap().size.as_ref().unwrap().value, Size(100 << 20));
+    let dump = manifest.to_yaml(&|reference| reference.to_string());
+    assert_eq!(parse(&dump, "m").as_ref(), Ok(&manifest), "{dump}");
+
+    for (text, expected) in [
+        ("services: [{name: a, image: i, after: [a]}]", "wait for each other: `a`"),
+        ("services: [{name: abc, image: i, after: [abd]}]", "`abd`, did you mean `abc`?"),
+        ("services: [{name: a, image: i, ready: {}}]", "expected one of `exec`, `tcp`, `file`"),
+        ("services: [{name: a, image: i, restart: never}]", "expected one of `no`, "),
+        ("onboot: [{name: a, image: i, restart: no}]", "onboot[0].restart: unknown key"),
+        ("services: [{name: ../a, image: i}]", "expected a name that can name a folder"),
+        ("disk: {sector: 513}", "expected 512 or 4096, got the number 513"),
+        ("files: [{path: a/../../b, contents: x}]", "expected a path without `..`"),
+        ("files: [{path: a, contents: x, uid: -1}]", "expected a number from 0 to 4294967295"),
+        ("init: ['a:b:c']", "init[0]: "),
+    ] {
+        let told = told(text);
+        assert!(told.iter().any(|told| told.contains(expected)), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn manifests_are_merged_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let first = write(
+        "a.yml",
+        "kernel: {image: k, cmdline: one, tar: none}\ninit: [a, '@pkg:./x/../y', 'oci:/z']\n\
+         services: [{name: s, image: i, binds: ['v:/v'], uid: t}]\n",
+    );
+    let second = write(
+        "b.yml",
+        "kernel: {cmdline: '', binary: b, tar: ''}\ninit: [b]\nvolumes: [{name: v}]\n",
+    );
+    let remote = |name: &str| {
+        assert_eq!(name, "https://host/c.yml");
+        Ok(b"services: [{name: t, image: i}]".to_vec())
+    };
+    let names = [first, second, "https://host/c.yml".to_owned()];
+    let manifest = load(&names, &remote).unwrap();
+    let kernel = manifest.kernel.as_ref().unwrap();
+    let text = |text: &Option<Spanned<String>>| text.as_ref().unwrap().value.clone();
+    assert_eq!((text(&kernel.cmdline), text(&kernel.binary)), ("one".into(), "b".into()));
+    assert_eq!(text(&kernel.tar), "");
+    let package = format!("{}/x/../y", folder.path().display());
+    assert_eq!(manifest.init[1].value, Reference::Package(package));
+    let services: Vec<_> = manifest.containers().map(|one| one.name.value.as_str()).collect();
+    assert_eq!(services, ["s", "t"]);
+
+    let error = load(&names[..1], &nobody).unwrap_err();
+    let invalid = error.downcast_ref::<InvalidManifest>().unwrap();
+    let places: Vec<_> = invalid.problems.iter().map(|problem| problem.at.path()).collect();
+    assert_eq!(places, ["services[0].binds[0]", "services[0].uid"]);
+    let error = load(&["missing.yml".to_owned()], &nobody).unwrap_err();
+    assert_eq!(error.to_string(), "reading missing.yml");
+    assert!(parse("init: ['@pkg:x']", "-").is_err());
+    let error = load(&[write("d.yml", "init: []\nx: \u{1}")], &nobody);
+    assert!(error.is_err());
+    fs::write(folder.path().join("e.yml"), b"init: []\nkernel: \xff").unwrap();
+    let name = folder.path().join("e.yml").to_str().unwrap().to_owned();
+    let error = load(&[name], &nobody).unwrap_err().to_string();
+    assert!(error.contains("e.yml:2:9: this is not UTF-8"), "{error}");
+}
+
+#[test]
+fn labels_are_images_without_name_and_image() {
+    let label = r#"{"capabilities": ["all"], "binds": [], "runtime": {"mkdir": ["/x"]}}"#;
+    let config = parse_label(label, "golden/label:1").unwrap();
+    assert_eq!(config.capabilities.unwrap()[0].value, Capability::All);
+    assert_eq!((config.binds, config.mounts), (Some(Vec::new()), None));
+    let error = parse_label("name: x\ncommand: [1]", "golden/label:1").unwrap_err().to_string();
+    assert!(error.contains("golden/label:1:1:1: name: unknown key"), "{error}");
+    assert!(error.contains("golden/label:1:2:11: command[0]: expected a string"), "{error}");
+    assert_eq!(parse_label("{}", "x").unwrap(), ImageConfig::default());
+}
+
+/// Checks that a schema has every key of a value.
+fn describes(schema: &Value, part: &Value, value: &Value, path: &str) {
+    let part = match part["$ref"].as_str() {
+        Some(name) => schema.pointer(name.trim_start_matches('#')).unwrap(),
+        None => part,
+    };
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let known = &part["properties"][key];
+                let known = if known.is_null() { &part["additionalProperties"] } else { known };
+                assert!(known.is_object(), "{path}.{key} is not in the schema");
+                describes(schema, known, value, &format!("{path}.{key}"));
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| describes(schema, &part["items"], item, path));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_has_every_key_with_its_description() {
+    let schema = schema();
+    let records = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+    for record in records {
+        assert!(record["description"].as_str().is_some_and(|about| !about.is_empty()));
+        for (key, part) in record["properties"].as_object().unwrap() {
+            let about = part["description"].as_str().unwrap_or_default();
+            assert!(!about.is_empty(), "{key} is not described");
+        }
+    }
+    let Some(cases) = shared("golden/cases") else { return };
+    for case in fs::read_dir(cases).unwrap() {
+        let text = fs::read_to_string(case.unwrap().path().join("manifest.yml")).unwrap();
+        if let Ok(manifest) = parse(&text, "manifest.yml") {
+            describes(&schema, &schema, &manifest.encode(), "");
+        }
+    }
+}
+
+/// Asks a foreign judge, Python's `jsonschema`, if it is there.
+#[test]
+fn a_foreign_validator_takes_the_schema() {
+    const JUDGE: &str = "import json, sys, jsonschema as j\n\
+        schema, values = json.load(sys.stdin)\n\
+        j.Draft202012Validator.check_schema(schema)\n\
+        judge = j.Draft202012Validator(schema)\n\
+        print([judge.is_valid(value) for value in values])";
+    let here = std::process::Command::new("python3").args(["-c", "import jsonschema"]).output();
+    if !here.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: jsonschema is not installed");
+        return;
+    }
+    let good = json!({"kernel": {"image": "a"}, "services": [{"name": "a", "image": "b",
+        "uid": 5, "capabilities": ["all"], "restart": "always", "after": ["c"]}]});
+    let bad = json!({"services": [{"name": "a", "capabilitys": []}]});
+    let mut judge = std::process::Command::new("python3")
+        .args(["-c", JUDGE])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = serde_json::to_vec(&json!([schema(), [good, bad]])).unwrap();
+    std::io::Write::write_all(&mut judge.stdin.take().unwrap(), &input).unwrap();
+    let output = judge.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "[True, False]");
+}
+
+/// What YAML texts are made of, and what confuses their readers.
+const TOKENS: [&str; 34] = [
+    "a",
+    ":",
+    " ",
+    "\n",
+    "- ",
+    "&a",
+    "*a",
+    "<<",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "|",
+    ">",
+    "'",
+    "\"",
+    "#",
+    "!!str",
+    "%YAML 1.1\n",
+    "@",
+    "\t",
+    "? ",
+    "---",
+    "...",
+    "services",
+    "image: ",
+    "name: x",
+    "é",
+    "\u{feff}",
+    "0",
+    "~",
+    "\r",
+    "\u{2028}",
+];
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused(text in "\\PC*") {
+        let _ = parse(&text, "manifest.yml").map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn any_yaml_is_taken_or_refused(
+        tokens in proptest::collection::vec(proptest::sample::select(&TOKENS[..]), 0..40),
+    ) {
+        let _ = parse(&tokens.concat(), "manifest.yml").map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn any_text_comes_back_from_a_dump(text in "[\\PC\n\t ]*") {
+        let dump = emit::yaml(&json!({"kernel": {"cmdline": text}}));
+        let back = parse(&dump, "m").unwrap();
+        prop_assert_eq!(back.kernel.unwrap().cmdline.unwrap().value, text);
     }
 }

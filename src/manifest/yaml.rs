@@ -13,11 +13,11 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::node::{Key, Kind, Meaning, Node, Scalar, excerpt};
-use super::place::{Invalid, Mark, Place, Source};
+use super::place::{Invalid, MAX_PROBLEMS, Mark, Place, Source};
 
 /// How deep lists and mappings may be nested.
 const MAX_DEPTH: usize = 64;
-/// How large a document may grow, in bytes, its aliases spelled out.
+/// How much a document may hold in memory, in bytes, its aliases spelled out.
 const MAX_WEIGHT: usize = 64 << 20;
 /// What a value weighs besides its text, in bytes.
 const NODE_WEIGHT: usize = 64;
@@ -61,7 +61,18 @@ struct Open {
 
 enum Items {
     Sequence(Vec<Node>),
-    Mapping { entries: Vec<(Key, Node)>, merged: Vec<Node>, key: Option<Slot> },
+    Mapping(Mapping),
+}
+
+/// A mapping in the making.
+#[derive(Default)]
+struct Mapping {
+    entries: Vec<(Key, Node)>,
+    /// The line of each key.
+    lines: BTreeMap<String, u32>,
+    /// What `<<` names.
+    merged: Vec<Node>,
+    key: Option<Slot>,
 }
 
 /// What the next value of a mapping belongs to.
@@ -101,8 +112,7 @@ impl Builder {
                 self.open(mark, anchor, tag.as_deref(), Items::Sequence(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let items = Items::Mapping { entries: Vec::new(), merged: Vec::new(), key: None };
-                self.open(mark, anchor, tag.as_deref(), items)
+                self.open(mark, anchor, tag.as_deref(), Items::Mapping(Mapping::default()))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
@@ -137,7 +147,7 @@ impl Builder {
     ) -> Result<(), Invalid> {
         let fits = match items {
             Items::Sequence(_) => "seq",
-            Items::Mapping { .. } => "map",
+            Items::Mapping(_) => "map",
         };
         if tag.is_some_and(|tag| !tag.is_yaml_core_schema() || tag.suffix != fits) {
             return Err(self.place(mark).invalid("this tag is not supported"));
@@ -157,7 +167,7 @@ impl Builder {
         };
         let kind = match items {
             Items::Sequence(nodes) => Kind::Sequence(nodes),
-            Items::Mapping { mut entries, merged, .. } => {
+            Items::Mapping(Mapping { mut entries, merged, .. }) => {
                 self.merge(&mut entries, merged);
                 Kind::Mapping(entries)
             }
@@ -169,7 +179,8 @@ impl Builder {
     fn charge(&mut self, weight: usize, mark: Mark) -> Result<(), Invalid> {
         self.weight += weight;
         if self.weight > MAX_WEIGHT {
-            let message = format!("larger than {} MiB with its aliases", MAX_WEIGHT >> 20);
+            let message =
+                format!("this holds too much, more than {} MiB of values", MAX_WEIGHT >> 20);
             return Err(self.place(mark).invalid(message));
         }
         Ok(())
@@ -192,13 +203,13 @@ impl Builder {
                 nodes.push(node);
                 return Ok(());
             }
-            Some(Items::Mapping { entries, merged, key }) => match key.take() {
+            Some(Items::Mapping(mapping)) => match mapping.key.take() {
                 Some(Slot::Key(key)) => {
-                    entries.push((key, node));
+                    mapping.entries.push((key, node));
                     return Ok(());
                 }
                 Some(Slot::Merge) => {
-                    merged.push(node);
+                    mapping.merged.push(node);
                     return Ok(());
                 }
                 Some(Slot::Dropped) => return Ok(()),
@@ -206,8 +217,8 @@ impl Builder {
             },
         };
         let slot = self.slot(key);
-        if let Some(Open { items: Items::Mapping { key, .. }, .. }) = self.open.last_mut() {
-            *key = Some(slot);
+        if let Some(Open { items: Items::Mapping(mapping), .. }) = self.open.last_mut() {
+            mapping.key = Some(slot);
         }
         Ok(())
     }
@@ -228,12 +239,14 @@ impl Builder {
         if text == "<<" {
             return Slot::Merge;
         }
-        if let Some(Open { items: Items::Mapping { entries, .. }, .. }) = self.open.last()
-            && let Some((first, _)) = entries.iter().find(|(key, _)| key.name == text)
+        if let Some(Open { items: Items::Mapping(mapping), .. }) = self.open.last_mut()
+            && let Some(line) = mapping.lines.insert(text.clone(), node.mark.line)
         {
+            if self.problems.len() > MAX_PROBLEMS {
+                return Slot::Dropped;
+            }
             let shown = excerpt(&text);
-            let line = first.mark.line;
-            let message = format!("the key `{shown}` stands here twice, first on line {line}");
+            let message = format!("the key `{shown}` stands here twice, before on line {line}");
             self.problems.push(at.invalid(message));
             return Slot::Dropped;
         }
