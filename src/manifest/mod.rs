@@ -18,6 +18,7 @@ mod load;
 mod node;
 pub(crate) mod part;
 mod place;
+mod plain;
 mod resource;
 mod service;
 mod suggest;
@@ -158,7 +159,7 @@ impl Manifest {
 
     /// Tells everything that would write to a read-only volume.
     ///
-    /// Apart from [`load`], because such a manifest is well formed: LinuxKit
+    /// Apart from [`load()`], because such a manifest is well formed: LinuxKit
     /// prints it, and refuses only to build it.
     pub fn check_access(&self) -> Result<(), InvalidManifest> {
         place::finish(Some(()), check::access(self))
