@@ -36,8 +36,8 @@ pub(crate) fn file(file: &File, decoder: &mut Decoder) {
                 "the contents of `{path}` are not specified: give `contents`, `source`, `metadata`, `symlink` or `directory`"
             ),
         ),
-        // LinuxKit takes a link's contents to be a slip that does no harm.
-        ["symlink", "contents"] => {}
+        // LinuxKit takes what is given besides for a slip that does no harm.
+        ["symlink", "contents"] | ["directory", "symlink"] => {}
         [..] => {
             let listed = given.join("`, `");
             tell(&file.at, format!("`{path}` can be only one of `{listed}`"));

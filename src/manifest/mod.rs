@@ -86,7 +86,8 @@ record! {
         ucode: Option<Spanned<String>> = "ucode",
     }
 
-    /// A file, folder or symbolic link to add.
+    /// A file, folder or symbolic link to add: what the first of `directory`,
+    /// `symlink`, `contents`, `source`, `metadata` says.
     File as "file" check check::file {
         /// Path in the root file system.
         path: Spanned<String> = "path",
@@ -174,8 +175,12 @@ impl Manifest {
 
 /// Reads the text of an image's label `org.mobyproject.config`, YAML or JSON.
 ///
-/// `origin` is what errors call it, such as the image's name.
+/// `origin` is what errors call it, such as the image's name. An empty label
+/// is none.
 pub fn parse_label(text: &str, origin: &str) -> Result<ImageConfig, InvalidManifest> {
+    if text.is_empty() {
+        return Ok(ImageConfig::default());
+    }
     let source = place::Source { name: origin.into(), folder: None, text: text.into() };
     let (config, problems) = decode(Arc::new(source));
     place::finish(config, problems)

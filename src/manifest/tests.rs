@@ -271,6 +271,7 @@ fn labels_are_images_without_name_and_image() {
     assert!(error.contains("golden/label:1:1:1: name: unknown key"), "{error}");
     assert!(error.contains("golden/label:1:2:11: command[0]: expected a string"), "{error}");
     assert_eq!(parse_label("{}", "x").unwrap(), ImageConfig::default());
+    assert_eq!(parse_label("", "x").unwrap(), ImageConfig::default());
 }
 
 /// Checks that a schema has every key of a value.
@@ -331,16 +332,24 @@ fn a_foreign_validator_takes_the_schema() {
     let good = json!({"kernel": {"image": "a"}, "services": [{"name": "a", "image": "b",
         "uid": 5, "capabilities": ["all"], "restart": "always", "after": ["c"]}]});
     let bad = json!({"services": [{"name": "a", "capabilitys": []}]});
+    let mut values = vec![bad, good];
+    for case in
+        shared("golden/cases").map(|cases| fs::read_dir(cases).unwrap()).into_iter().flatten()
+    {
+        let text = fs::read_to_string(case.unwrap().path().join("manifest.yml")).unwrap();
+        values.extend(parse(&text, "manifest.yml").ok().map(|manifest| manifest.encode()));
+    }
     let mut judge = std::process::Command::new("python3")
         .args(["-c", JUDGE])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let input = serde_json::to_vec(&json!([schema(), [good, bad]])).unwrap();
+    let input = serde_json::to_vec(&json!([schema(), values])).unwrap();
     std::io::Write::write_all(&mut judge.stdin.take().unwrap(), &input).unwrap();
     let output = judge.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "[True, False]");
+    let verdicts = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(verdicts.trim(), format!("[False{}]", ", True".repeat(values.len() - 1)));
 }
 
 /// What YAML texts are made of, and what confuses their readers.
