@@ -21,8 +21,11 @@
 pub mod disk;
 pub mod env;
 pub mod error;
+pub mod format;
 pub mod fs;
+pub mod image;
 pub mod manifest;
 pub mod oci;
 pub mod store;
+pub mod system;
 pub mod tree;

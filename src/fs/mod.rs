@@ -11,3 +11,5 @@ mod largest;
 pub use composed::Composed;
 pub use extents::Extents;
 pub use largest::{Folder, largest, too_large};
+pub mod cpio;
+pub mod tar;

@@ -3,8 +3,8 @@
 //! On disk: `MAGIC`, the digest of the rest, then postcard. A version of the
 //! format or of the reader that made it stands in the magic.
 
-use std::fs;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -69,11 +69,11 @@ pub(super) fn encode(entries: &[Entry], tar_len: u64) -> Result<Vec<u8>> {
 }
 
 /// Reads an index: the length of the unpacked layer and its entries.
-pub(super) fn read(path: &Path) -> Result<(u64, Vec<Entry>)> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+pub(super) fn read(mut file: File) -> Result<(u64, Vec<Entry>)> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).context("reading a layer index")?;
     let body = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() >= 32);
-    let body = body.with_context(|| format!("{}: expected a layer index", path.display()))?;
-    let (sum, body) = body.split_at(32);
-    ensure!(Digest::of(body).bytes() == sum, "{}: damaged", path.display());
-    postcard::from_bytes(body).with_context(|| format!("reading {}", path.display()))
+    let (sum, body) = body.context("expected a layer index")?.split_at(32);
+    ensure!(Digest::of(body).bytes() == sum, "expected a whole layer index, got a damaged one");
+    postcard::from_bytes(body).context("reading a layer index")
 }

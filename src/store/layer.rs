@@ -16,7 +16,7 @@ use super::index::{self, Entry, EntryKind};
 use super::{Store, keep, lock};
 use crate::error::DigestMismatch;
 use crate::oci::{Descriptor, Digest, Hasher};
-use crate::tree::components;
+use crate::tree::{Content, components};
 
 /// The most entries that a layer may have.
 const ENTRIES_MAX: usize = 2_000_000;
@@ -50,6 +50,27 @@ impl Store {
         self.unpack(blob).with_context(|| format!("unpacking layer {}", blob.digest))
     }
 
+    /// Returns the entries of a tar file that lies, uncompressed, within
+    /// another layer. Its index is made once.
+    pub fn inner_layer(&self, content: &Content) -> Result<Layer> {
+        let Content::Span { file, offset: base, len, digest } = content else {
+            bail!("expected a file of an image, got one made by hand");
+        };
+        let index = self.derived("tar-1", digest, |out| {
+            let entries = read_entries(&mut content.reader())?;
+            out.write_all(&index::encode(&entries, *len)?).context("writing an index")
+        })?;
+        let (_, mut entries) = index::read(index)?;
+        for entry in &mut entries {
+            if let EntryKind::File { offset, len: held, .. } = &mut entry.kind {
+                let end = offset.checked_add(*held).filter(|end| *end <= *len);
+                ensure!(end.is_some(), "expected file contents within the tar file");
+                *offset += base;
+            }
+        }
+        Ok(Layer { entries, tar: file.clone() })
+    }
+
     /// Says whether a layer is unpacked already.
     pub fn has_layer(&self, digest: &Digest) -> bool {
         self.layer_path(digest, "index").exists()
@@ -60,8 +81,9 @@ impl Store {
         if !path.exists() {
             return Ok(None);
         }
+        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         // A damaged index or a cut tar file is made again from the blob.
-        let Ok((len, entries)) = index::read(&path) else {
+        let Ok((len, entries)) = index::read(file) else {
             return Ok(None);
         };
         let path = self.layer_path(digest, "tar");

@@ -1,0 +1,28 @@
+//! `docker`: the root file system as a build context, with a Dockerfile.
+
+use anyhow::Result;
+
+use super::tar::records;
+use super::{Format, Output};
+use crate::env::EPOCH;
+use crate::fs::tar;
+use crate::system::System;
+use crate::tree::{Inode, Kind, Metadata};
+
+pub(super) const FORMAT: Format = Format {
+    name: "docker",
+    about: "a tar archive that `docker build -` takes",
+    files: &[".docker"],
+    single: true,
+    write,
+};
+
+const DOCKERFILE: &str = "\nFROM scratch\n\nCOPY . ./\n\nENTRYPOINT [\"/bin/rc.init\"]\n";
+
+fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    let mut tree = system.tree.clone();
+    let meta = Metadata::root(0o644, EPOCH);
+    let kind = Kind::bytes(DOCKERFILE.as_bytes());
+    tree.insert(b"Dockerfile", Inode { meta, kind, part: 0 })?;
+    output.file(".docker", |out| tar::write(&tree, &|part| records(system, part), out))
+}

@@ -1,0 +1,27 @@
+//! `kernel+initrd`: what a hypervisor boots directly, in three files.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+use super::{Format, Output, initrd};
+use crate::system::System;
+
+pub(super) const FORMAT: Format = Format {
+    name: "kernel+initrd",
+    about: "kernel, initial root and command line, as QEMU boots them",
+    files: &["-kernel", "-initrd.img", "-cmdline"],
+    single: false,
+    write,
+};
+
+fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    if let Some(kernel) = &system.kernel {
+        output.file("-kernel", |out| kernel.image.copy_to(out))?;
+        output.file("-cmdline", |out| {
+            out.write_all(kernel.cmdline.as_bytes()).context("writing the command line")
+        })?;
+    }
+    let (store, compression) = (output.store, output.options.compression);
+    output.file("-initrd.img", |out| initrd::write(system, store, compression, out))
+}
