@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::index::{self, Entry, EntryKind};
+use super::tar::{Member, Members};
 use super::{Store, keep, lock};
 use crate::error::DigestMismatch;
 use crate::oci::{Descriptor, Digest, Hasher};
@@ -151,89 +152,82 @@ fn decompress<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>>
 
 /// Reads all entries of a tar stream.
 ///
-/// This is what a fuzzer should call; [`Store::layer`] is its only user here.
+/// This is what a fuzzer should call; [`Store::layer`] is its user here.
 pub fn read_entries(stream: &mut dyn Read) -> Result<Vec<Entry>> {
-    let mut archive = tar::Archive::new(stream);
+    let mut members = Members::new(stream);
     let mut entries = Vec::new();
-    for entry in archive.entries().context("reading the layer as tar")? {
-        let mut entry = entry.context("reading the layer as tar")?;
+    while let Some(member) = members.next().context("reading the layer as tar")? {
         ensure!(entries.len() < ENTRIES_MAX, "expected at most {ENTRIES_MAX} entries, got more");
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let read = read_entry(&mut entry).with_context(|| format!("reading entry `{name}`"))?;
-        entries.extend(read);
+        let entry = read_entry(&member, &mut members).with_context(|| {
+            format!("reading entry `{}`", String::from_utf8_lossy(&member.path))
+        })?;
+        entries.push(entry);
     }
     Ok(entries)
 }
 
-fn read_entry<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>> {
-    let Some(kind) = read_kind(entry)? else {
-        return Ok(None);
-    };
-    let path = components(&entry.path_bytes())?.join(&b'/');
-    let (mut mtime, mut xattrs) = (None, Vec::new());
-    for pax in entry.pax_extensions().context("reading PAX records")?.into_iter().flatten() {
-        let pax = pax.context("reading PAX records")?;
-        let key = pax.key_bytes();
-        if key == b"mtime" {
-            mtime = pax.value().ok().and_then(seconds);
-        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            ensure!(
-                !name.is_empty() && name.len() <= 255,
-                "expected an xattr name of 1 to 255 bytes"
-            );
-            ensure!(pax.value_bytes().len() <= 65536, "expected an xattr of at most 64 KiB");
-            xattrs.push((name.to_vec(), pax.value_bytes().to_vec()));
-        }
-    }
-    let header = entry.header();
-    let id = |id: io::Result<u64>| u32::try_from(id.unwrap_or(0)).unwrap_or(u32::MAX);
-    Ok(Some(Entry {
-        path,
-        kind,
+fn read_entry(member: &Member, bytes: &mut dyn Read) -> Result<Entry> {
+    let header = &member.header;
+    let id = |key, field| u32::try_from(member.number(key, field)).unwrap_or(u32::MAX);
+    let mtime = member.record("mtime").and_then(|value| std::str::from_utf8(value).ok());
+    Ok(Entry {
+        path: components(&member.path)?.join(&b'/'),
+        kind: read_kind(member, bytes)?,
         mode: (header.mode().unwrap_or(0) & 0o7777) as u16,
-        uid: id(header.uid()),
-        gid: id(header.gid()),
-        mtime: mtime.unwrap_or_else(|| raw_mtime(header)),
-        xattrs,
-    }))
+        uid: id("uid", header.uid()),
+        gid: id("gid", header.gid()),
+        mtime: mtime.and_then(seconds).unwrap_or_else(|| raw_mtime(header)),
+        xattrs: xattrs(member)?,
+    })
 }
 
-fn read_kind<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<EntryKind>> {
-    use tar::EntryType as T;
-    let header = entry.header();
+fn xattrs(member: &Member) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for (key, value) in &member.records {
+        let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
+            continue;
+        };
+        ensure!((1..=255).contains(&name.len()), "expected an xattr name of 1 to 255 bytes");
+        ensure!(value.len() <= 65536, "expected an xattr of at most 64 KiB");
+        all.push((name.to_vec(), value.clone()));
+    }
+    Ok(all)
+}
+
+fn read_kind(member: &Member, bytes: &mut dyn Read) -> Result<EntryKind> {
+    use ::tar::EntryType as T;
+    let header = &member.header;
     let device = || -> Result<(u32, u32)> {
         let number = |n: io::Result<Option<u32>>| Ok::<_, io::Error>(n?.unwrap_or(0));
         Ok((number(header.device_major())?, number(header.device_minor())?))
     };
-    Ok(Some(match header.entry_type() {
+    Ok(match header.entry_type() {
         T::Regular | T::Continuous => {
             // Old tars mark folders by a slash alone.
-            if entry.path_bytes().ends_with(b"/") && entry.size() == 0 {
-                return Ok(Some(EntryKind::Directory));
+            if member.path.ends_with(b"/") && member.size == 0 {
+                return Ok(EntryKind::Directory);
             }
-            let (offset, promised) = (entry.raw_file_position(), entry.size());
             let mut hasher = Hasher::new(io::sink());
-            let len = io::copy(entry, &mut hasher).context("reading its bytes")?;
-            ensure!(len == promised, "expected {promised} bytes, got {len}");
-            EntryKind::File { offset, len, digest: hasher.finish().1 }
+            let len = io::copy(bytes, &mut hasher).context("reading its bytes")?;
+            ensure!(len == member.size, "expected {} bytes, got {len}", member.size);
+            EntryKind::File { offset: member.offset, len, digest: hasher.finish().1 }
         }
         T::Directory => EntryKind::Directory,
-        T::Symlink => EntryKind::Symlink(target(entry)?),
-        T::Link => EntryKind::HardLink(components(&target(entry)?)?.join(&b'/')),
+        T::Symlink => EntryKind::Symlink(target(member)?.to_vec()),
+        T::Link => EntryKind::HardLink(components(target(member)?)?.join(&b'/')),
         T::Char => device().map(|(major, minor)| EntryKind::Char(major, minor))?,
         T::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
         T::Fifo => EntryKind::Fifo,
-        T::XGlobalHeader => return Ok(None),
         T::GNUSparse => bail!("expected a plain file, got a GNU sparse entry"),
         other => bail!("expected a known kind of entry, got type {:?}", other.as_byte() as char),
-    }))
+    })
 }
 
-fn target<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>> {
-    let target = entry.link_name_bytes().context("expected a link target, got none")?;
-    ensure!(!target.is_empty() && target.len() <= 4096, "expected a target of 1 to 4096 bytes");
-    ensure!(!target.contains(&0), "expected a target without NUL bytes");
-    Ok(target.into_owned())
+fn target(member: &Member) -> Result<&[u8]> {
+    let target = &member.target;
+    ensure!((1..=4096).contains(&target.len()), "expected a link target of 1 to 4096 bytes");
+    ensure!(!target.contains(&0), "expected a link target without NUL bytes");
+    Ok(target)
 }
 
 /// Whole seconds of a PAX time, rounded down.
@@ -245,7 +239,7 @@ fn seconds(text: &str) -> Option<i64> {
 }
 
 // GNU's base-256 form may be negative; the tar crate reads it as unsigned.
-fn raw_mtime(header: &tar::Header) -> i64 {
+fn raw_mtime(header: &::tar::Header) -> i64 {
     let field = &header.as_old().mtime;
     if field[0] & 0x80 != 0 {
         return i64::from_be_bytes(field[4..12].try_into().expect("8 bytes of 12"));

@@ -24,6 +24,7 @@ mod index;
 mod layer;
 mod lock;
 mod names;
+mod tar;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

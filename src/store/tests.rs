@@ -9,14 +9,14 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn tar_of(add: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
+fn tar_of(add: impl FnOnce(&mut ::tar::Builder<Vec<u8>>)) -> Vec<u8> {
+    let mut builder = ::tar::Builder::new(Vec::new());
     add(&mut builder);
     builder.into_inner().unwrap()
 }
 
-fn add(builder: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, data: &[u8]) {
-    let mut header = tar::Header::new_ustar();
+fn add(builder: &mut ::tar::Builder<Vec<u8>>, path: &str, kind: ::tar::EntryType, data: &[u8]) {
+    let mut header = ::tar::Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(0o644);
     header.set_size(data.len() as u64);
@@ -48,8 +48,8 @@ fn compressions(plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 fn unpacks_each_compression_alike() {
     let (_dir, store) = store();
     let plain = tar_of(|tar| {
-        add(tar, "./etc/", tar::EntryType::Directory, b"");
-        add(tar, "/etc/hosts", tar::EntryType::Regular, b"127.0.0.1");
+        add(tar, "./etc/", ::tar::EntryType::Directory, b"");
+        add(tar, "/etc/hosts", ::tar::EntryType::Regular, b"127.0.0.1");
     });
     for (name, bytes) in compressions(&plain) {
         let blob = put_layer(&store, &bytes);
@@ -70,10 +70,10 @@ fn unpacks_each_compression_alike() {
 #[test]
 fn refuses_what_leads_out_and_what_is_cut() {
     let (_dir, store) = store();
-    let out = tar_of(|tar| add(tar, "a/../../x", tar::EntryType::Regular, b"x"));
+    let out = tar_of(|tar| add(tar, "a/../../x", ::tar::EntryType::Regular, b"x"));
     let error = store.layer(&put_layer(&store, &out)).unwrap_err();
     assert!(format!("{error:#}").contains("without `..`"), "{error:#}");
-    let whole = tar_of(|tar| add(tar, "x", tar::EntryType::Regular, &[7; 2000]));
+    let whole = tar_of(|tar| add(tar, "x", ::tar::EntryType::Regular, &[7; 2000]));
     assert!(store.layer(&put_layer(&store, &whole[..1500])).is_err());
     assert!(
         store.layer(&put_layer(&store, &zstd::encode_all(&whole[..], 1).unwrap()[..20])).is_err()
@@ -84,7 +84,7 @@ fn refuses_what_leads_out_and_what_is_cut() {
 #[test]
 fn finds_a_damaged_blob_and_removes_it() {
     let (_dir, store) = store();
-    let plain = tar_of(|tar| add(tar, "x", tar::EntryType::Regular, b"x"));
+    let plain = tar_of(|tar| add(tar, "x", ::tar::EntryType::Regular, b"x"));
     let blob = put_layer(&store, &plain);
     let mut damaged = plain;
     damaged[600] ^= 1;
@@ -97,7 +97,7 @@ fn finds_a_damaged_blob_and_removes_it() {
 #[test]
 fn remakes_a_cut_layer_from_its_blob() {
     let (_dir, store) = store();
-    let plain = tar_of(|tar| add(tar, "x", tar::EntryType::Regular, b"x"));
+    let plain = tar_of(|tar| add(tar, "x", ::tar::EntryType::Regular, b"x"));
     let blob = put_layer(&store, &plain);
     store.layer(&blob).unwrap();
     let tar = store.root().join("layers").join(format!("{}.tar", blob.digest.hex()));
