@@ -4,9 +4,15 @@
 //! good enough to list, dump and extract what the writer makes.
 
 mod composed;
+mod contents;
 pub mod extents;
 pub mod fat;
 mod largest;
+mod ordered;
+#[cfg(test)]
+mod sample;
+pub mod squashfs;
+mod window;
 
 pub use composed::Composed;
 pub use extents::Extents;
