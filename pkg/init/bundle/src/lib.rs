@@ -7,6 +7,11 @@
 //!
 //! What init does with it is told in `pkg/init/README.md`.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")
+)]
+
 pub mod delay;
 pub mod modules;
 pub mod order;

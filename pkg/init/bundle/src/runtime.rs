@@ -171,9 +171,9 @@ mod tests {
     /// LinuxKit's own files, when the recorded cases are beside the repository.
     #[test]
     fn golden_cases_survive_a_round_trip() {
-        let cases =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared/linuxkit/golden/cases");
-        let Ok(cases) = std::fs::read_dir(cases) else {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let cases = here.ancestors().map(|dir| dir.join("shared/linuxkit/golden/cases"));
+        let Some(cases) = cases.filter_map(|dir| std::fs::read_dir(dir).ok()).next() else {
             eprintln!("skipped: the recorded LinuxKit cases are not here");
             return;
         };
