@@ -26,6 +26,7 @@ pub mod fs;
 pub mod image;
 pub mod manifest;
 pub mod oci;
+pub mod run;
 pub mod store;
 pub mod system;
 pub mod tree;

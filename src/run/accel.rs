@@ -1,0 +1,216 @@
+//! Hardware acceleration: asked for, or tried with a time-out.
+//!
+//! `/dev/kvm` may be there and yet hang or break guests, so that looking is
+//! not enough: a guest of ten bytes is started, which has to write its own
+//! exit code. What came out is kept until the host boots again.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::machine::Machine;
+use super::process::{Program, Streams};
+
+/// How long a guest of ten bytes may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The accelerators that QEMU knows on the hosts that we know.
+const NAMES: &[&str] = &["kvm", "hvf", "tcg"];
+
+/// An accelerator, and what is to be told of the choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accel {
+    /// QEMU's name of it.
+    pub name: String,
+    /// Why it is not the one hoped for.
+    pub note: Option<String>,
+}
+
+/// What a probe needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe<'a> {
+    /// QEMU.
+    pub qemu: &'a Path,
+    /// The machine to be played.
+    pub machine: &'a Machine,
+    /// Go's name of the host's architecture.
+    pub host: &'a str,
+    /// A folder that outlives the run, for the answer.
+    pub cache: &'a Path,
+}
+
+/// Chooses an accelerator. `wanted` is a name, which is taken as it stands, or
+/// LinuxKit's list `kvm:tcg`, whose members are tried; nothing means to try
+/// the host's own and fall back to emulation.
+pub fn choose(wanted: Option<&str>, probe: Probe<'_>) -> Result<Accel> {
+    let own = if cfg!(target_os = "macos") { "hvf" } else { "kvm" };
+    let fallback = [own, "tcg"];
+    let names: Vec<&str> = match wanted.filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) => wanted.split(':').collect(),
+        None => fallback.to_vec(),
+    };
+    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(name)) {
+        bail!("unknown accelerator `{unknown}`: expected one of {}", NAMES.join(", "));
+    }
+    let mut note = None;
+    let (last, others) = names.split_last().expect("splitting a text gives at least one part");
+    for name in others {
+        match remembered(name, probe)? {
+            None => return Ok(Accel { name: (*name).to_owned(), note }),
+            // A host without the device is not worth a line.
+            Some(why) if why.is_empty() => {}
+            Some(why) => note = Some(format!("{name} does not work here ({why}): using {last}")),
+        }
+    }
+    Ok(Accel { name: (*last).to_owned(), note })
+}
+
+/// Asks the kept answer, or tries and keeps it. Returns why not, or `None` if it works.
+fn remembered(name: &str, probe: Probe<'_>) -> Result<Option<String>> {
+    if probe.host != probe.machine.go {
+        return Ok(Some(String::new()));
+    }
+    if name == "kvm" && !Path::new("/dev/kvm").exists() {
+        return Ok(Some(String::new()));
+    }
+    // Only Linux has an id of the boot; elsewhere the answer is not kept.
+    let Ok(boot) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
+        return test(name, probe, &SECTOR, PATIENCE);
+    };
+    let file = probe.cache.join(format!("accel-{name}-{}", probe.machine.arch));
+    if let Ok(kept) = fs::read_to_string(&file)
+        && let Some(why) = kept.strip_prefix(&boot)
+    {
+        return Ok(Some(why.to_owned()).filter(|why| !why.is_empty()));
+    }
+    let answer = test(name, probe, &SECTOR, PATIENCE)?;
+    let text = format!("{boot}{}", answer.as_deref().unwrap_or_default());
+    fs::create_dir_all(probe.cache)
+        .and_then(|()| fs::write(&file, text))
+        .with_context(|| format!("writing {}", file.display()))?;
+    Ok(answer)
+}
+
+/// Writes 0x21 to the debug port and waits for the end: `mov dx, 0xf4; mov al,
+/// 0x21; out dx, al; cli; hlt; jmp -3`.
+const SECTOR: [u8; 10] = [0xba, 0xf4, 0x00, 0xb0, 0x21, 0xee, 0xfa, 0xf4, 0xeb, 0xfd];
+/// The device makes (n << 1) | 1 of what it is given.
+const SUCCESS: i32 = 0x21 << 1 | 1;
+
+/// Starts the guest in `code` and returns why it failed, or `None`.
+fn test(name: &str, probe: Probe<'_>, code: &[u8], patience: Duration) -> Result<Option<String>> {
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let mut args = vec![
+        format!("-accel {name} -machine {} -m 32 -nodefaults", probe.machine.machine),
+        "-display none -no-reboot".to_owned(),
+    ];
+    let bios = probe.machine.ide;
+    if bios {
+        let file = boot_sector(folder.path(), code)?;
+        args.push("-device isa-debug-exit,iobase=0xf4,iosize=1".to_owned());
+        args.push(format!("-drive format=raw,if=ide,file={}", file.display()));
+    } else {
+        // No firmware that starts ten bytes: see at least that it opens.
+        args.push("-S -monitor stdio".to_owned());
+    }
+    let args = args.iter().flat_map(|part| part.split(' ')).map(str::to_owned).collect();
+    let mut child = Program::new(probe.qemu, args).spawn(Streams::Piped)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A QEMU that has ended already has answered by its status.
+        let _ = input.write_all(if bios { b"" } else { b"quit\n" });
+    }
+    let success = if bios { SUCCESS } else { 0 };
+    Ok(match wait(&mut child, patience)? {
+        Some(status) if status.code() == Some(success) => None,
+        Some(status) => Some(format!("a test guest ended with {status}")),
+        None => Some(format!("a test guest hung for {} s", patience.as_secs_f32())),
+    })
+}
+
+fn boot_sector(folder: &Path, code: &[u8]) -> Result<PathBuf> {
+    let mut sector = [0; 512];
+    sector[..code.len()].copy_from_slice(code);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    let file = folder.join("sector");
+    fs::write(&file, sector).with_context(|| format!("writing {}", file.display()))?;
+    Ok(file)
+}
+
+/// Waits for a program's end; one that takes longer is killed, and `None` returned.
+pub fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().context("waiting for QEMU")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            child.kill().context("killing QEMU")?;
+            // Stuck in the kernel it may not even die: do not wait for that.
+            for _ in 0..100 {
+                if child.try_wait().context("waiting for QEMU")?.is_some() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::print_stderr)]
+mod tests {
+    use super::super::{machine, process};
+    use super::*;
+
+    fn qemu() -> Option<PathBuf> {
+        let search = crate::env::var("PATH")?;
+        let found = process::find("qemu-system-x86_64", &search);
+        if found.is_none() {
+            eprintln!("skipped: qemu-system-x86_64 is not installed");
+        }
+        found
+    }
+
+    #[test]
+    fn takes_what_is_forced() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine::find("x86_64").unwrap();
+        let qemu = Path::new("/no/such/qemu");
+        let probe = Probe { qemu, machine, host: "amd64", cache: folder.path() };
+        for name in ["kvm", "tcg"] {
+            let accel = choose(Some(name), probe).unwrap();
+            assert_eq!(accel, Accel { name: name.into(), note: None });
+        }
+        assert!(choose(Some("warp"), probe).is_err());
+        // Another architecture is always emulated, and that needs no line.
+        let other = Probe { host: "arm64", ..probe };
+        assert_eq!(choose(None, other).unwrap(), Accel { name: "tcg".into(), note: None });
+    }
+
+    #[test]
+    fn tries_a_guest() {
+        let Some(qemu) = qemu() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine::find("x86_64").unwrap();
+        let probe = Probe { qemu: &qemu, machine, host: "amd64", cache: folder.path() };
+        let long = Duration::from_secs(60);
+        assert_eq!(test("tcg", probe, &SECTOR, long).unwrap(), None);
+        // Ten bytes that never end: jmp to itself.
+        let hung = test("tcg", probe, &[0xeb, 0xfe], Duration::from_millis(300)).unwrap();
+        assert!(hung.unwrap().contains("hung"));
+        if cfg!(target_os = "linux") {
+            // Linux has no hvf: QEMU refuses, and the answer is kept.
+            let accel = choose(Some("hvf:tcg"), probe).unwrap();
+            assert_eq!(accel.name, "tcg");
+            assert!(accel.note.unwrap().contains("hvf does not work here"));
+            let broken = Probe { qemu: Path::new("/no/such/qemu"), ..probe };
+            assert!(choose(Some("hvf:tcg"), broken).unwrap().note.is_some());
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Runs an image in QEMU: `moby run`.
+//!
+//! [`run`] reads as a script: choose the machine, look what the image is,
+//! get disks, metadata and firmware ready, build QEMU's command line, start
+//! it and watch. What varies is in tables: [`machine::MACHINES`],
+//! [`arguments::BUSES`], the detectors of [`detect`], the backends of
+//! [`backend`]. Flags and their meaning are those of `linuxkit run qemu`.
+
+pub mod accel;
+pub mod arguments;
+pub mod backend;
+pub mod detect;
+pub mod disk;
+pub mod image;
+pub mod machine;
+pub mod memory;
+pub mod metadata;
+pub mod network;
+pub mod partition;
+pub mod process;
+pub mod report;
+pub mod search;
+pub mod session;
+pub mod share;
+pub mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use moby_bundle::report::BootReport;
+use sha2::{Digest, Sha256};
+
+use self::arguments::{Bus, Console, Plan};
+use self::disk::{Disk, Drive};
+use self::image::{Boot, Hints, Image, Looker};
+use self::machine::{Firmware, Machine};
+use self::network::{Network, Published};
+use self::process::Program;
+use self::session::{End, Ports, Watch};
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The image's file, or the prefix of NAME-kernel and what belongs to it.
+    pub path: PathBuf,
+    /// What the user says of it.
+    pub hints: Hints,
+    /// QEMU's or Go's name of the architecture; the host's if absent.
+    pub arch: Option<String>,
+    /// The accelerator, or several joined by `:`; tried if absent.
+    pub accel: Option<String>,
+    /// How many CPUs.
+    pub cpus: u32,
+    /// Memory in MiB; enough for the image if absent.
+    pub memory: Option<u64>,
+    /// Disks.
+    pub disks: Vec<Disk>,
+    /// What they hang on.
+    pub bus: &'static Bus,
+    /// How the guest is connected.
+    pub network: Network,
+    /// The guest's ports that the host offers.
+    pub published: Vec<Published>,
+    /// Metadata for the guest.
+    pub data: Option<Vec<u8>>,
+    /// Values of QEMU's `-device`.
+    pub devices: Vec<String>,
+    /// Whether there is a USB controller.
+    pub usb: bool,
+    /// Folders of the host that the guest sees.
+    pub shares: Vec<PathBuf>,
+    /// The program that serves them; looked for if absent.
+    pub virtiofsd: Option<PathBuf>,
+    /// Added to the kernel's command line, where QEMU starts the kernel.
+    pub cmdline: Option<String>,
+    /// Whether the guest goes on in the background.
+    pub detached: bool,
+    /// Whether QEMU opens a window.
+    pub gui: bool,
+    /// The folder that keeps the machine's state; beside the image if absent.
+    pub state: Option<PathBuf>,
+    /// The machine's UUID; made from the state folder's name if absent.
+    pub uuid: Option<String>,
+    /// UEFI firmware; looked for if absent.
+    pub firmware: Option<PathBuf>,
+    /// QEMU; looked for if absent.
+    pub qemu: Option<PathBuf>,
+    /// What the guest is watched for.
+    pub watch: Watch,
+}
+
+/// What the host is: all that `run` would otherwise read from its surroundings.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The search path of programs.
+    pub search: String,
+    /// Go's name of the architecture.
+    pub arch: String,
+    /// A folder that outlives the run, for what was found out about the host.
+    pub cache: PathBuf,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The guest has ended.
+    Ended {
+        /// How.
+        end: End,
+        /// Its boot report, if it gave one.
+        report: Option<BootReport>,
+    },
+    /// The guest goes on in the background.
+    Detached {
+        /// The process id of QEMU.
+        pid: u32,
+        /// Where its console goes.
+        console: PathBuf,
+    },
+}
+
+/// Runs an image. The console goes to `out`; `tell` takes what the user should
+/// know, one line each.
+pub fn run(
+    options: &Options,
+    host: &Host,
+    out: &mut dyn Write,
+    tell: &dyn Fn(&str),
+) -> Result<Outcome> {
+    let machine = machine::find(options.arch.as_deref().unwrap_or(&host.arch))?;
+    let cmdline = options.cmdline.as_deref();
+    let looker = Looker { machine, bus: options.bus, cmdline, search: &host.search };
+    let image = looker.find(&options.path, options.hints)?;
+    let qemu = match &options.qemu {
+        Some(qemu) => qemu.clone(),
+        None => {
+            let name = format!("qemu-system-{}", machine.arch);
+            process::need(&name, &host.search, machine.package)?
+        }
+    };
+    let state = state(options)?;
+    let probe = accel::Probe { qemu: &qemu, machine, host: &host.arch, cache: &host.cache };
+    let accel = accel::choose(options.accel.as_deref(), probe)?;
+    accel.note.iter().for_each(|note| tell(note));
+    let shares = share::serve(&options.shares, options.virtiofsd.as_deref(), &state, &host.search)?;
+    let mut plan = plan(options, machine, &image, &state, &host.search)?;
+    plan.accel = accel.name;
+    plan.memory = memory(options, &image, tell)?;
+    plan.shares.clone_from(&shares.sockets);
+    if arguments::surplus(&plan) > 0 {
+        bail!("{} has no room for {} disks on {}", machine.arch, plan.drives.len(), plan.bus.name);
+    }
+    if options.detached {
+        return detach(qemu, plan, &state);
+    }
+    let ports = Ports::open()?;
+    plan.ports = ports.named();
+    let program = Program::new(qemu, arguments::build(&plan));
+    let ending = session::run(&program, ports, &options.watch, out)?;
+    ending.said.lines().for_each(tell);
+    Ok(Outcome::Ended { end: ending.end, report: ending.report })
+}
+
+/// Makes the folder of the machine's state, LinuxKit's NAME-state unless another is named.
+fn state(options: &Options) -> Result<PathBuf> {
+    let state = state_folder(options);
+    fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
+    Ok(state)
+}
+
+/// Names the folder that keeps the machine's state.
+pub fn state_folder(options: &Options) -> PathBuf {
+    if let Some(state) = &options.state {
+        return state.clone();
+    }
+    let path = &options.path;
+    let prefix = image::without(path, ".iso").unwrap_or_else(|| path.clone());
+    image::beside(&prefix, "-state")
+}
+
+fn plan(
+    options: &Options,
+    machine: &'static Machine,
+    image: &Image,
+    state: &Path,
+    search: &str,
+) -> Result<Plan> {
+    let (mut drives, mut cds, mut direct) = (Vec::new(), Vec::new(), None);
+    match &image.boot {
+        Boot::Kernel(kernel, root) => {
+            direct = Some(kernel.clone());
+            drives.extend(root.clone());
+        }
+        Boot::Disk(drive) => drives.push(drive.clone()),
+        Boot::Cd(cd) => cds.push(cd.clone()),
+        Boot::Efi(program) => drives.push(esp(program, machine, state)?),
+    }
+    for (index, disk) in options.disks.iter().enumerate() {
+        drives.push(disk::prepare(disk, index, state, search)?);
+    }
+    if let Some(data) = &options.data {
+        let file = state.join("data.iso");
+        fs::write(&file, metadata::image(data))
+            .with_context(|| format!("writing {}", file.display()))?;
+        cds.push(file);
+    }
+    if machine.ide && cds.len() > 2 {
+        bail!("a machine has room for two CDs, got {}", cds.len());
+    }
+    let firmware = match image.uefi {
+        true => {
+            let found = machine::firmware(machine, options.firmware.as_deref(), Path::exists)?;
+            Some(own(found, state)?)
+        }
+        false => None,
+    };
+    let (uuid, mac) = identity(state)?;
+    Ok(Plan {
+        machine,
+        accel: String::new(),
+        cpus: options.cpus,
+        memory: memory::DEFAULT,
+        uuid: options.uuid.clone().unwrap_or(uuid),
+        mac,
+        firmware,
+        direct,
+        drives,
+        bus: options.bus,
+        cds,
+        boot_cd: matches!(image.boot, Boot::Cd(_)),
+        netdev: network::netdev(&options.network, &options.published)?,
+        shares: Vec::new(),
+        devices: options.devices.clone(),
+        usb: options.usb,
+        gui: options.gui,
+        ports: Vec::new(),
+        console: Console::Streams { keys: terminal::is_terminal() },
+        pid_file: state.join("qemu.pid"),
+    })
+}
+
+/// Puts an EFI program where firmware looks for it, in a folder that QEMU shows as a disk.
+fn esp(program: &Path, machine: &Machine, state: &Path) -> Result<Drive> {
+    let name = match machine.arch {
+        "x86_64" => "BOOTX64.EFI",
+        "aarch64" => "BOOTAA64.EFI",
+        "riscv64" => "BOOTRISCV64.EFI",
+        arch => bail!("{arch} has no UEFI to start {} with", program.display()),
+    };
+    let root = state.join("esp");
+    let folder = root.join("EFI/BOOT");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let file = folder.join(name);
+    if file.exists() {
+        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    if fs::hard_link(program, &file).is_err() {
+        // Another file system.
+        fs::copy(program, &file).with_context(|| format!("copying {}", program.display()))?;
+    }
+    let drive = Drive::new(&root, "raw");
+    Ok(Drive { file: format!("fat:{}", drive.file), read_only: true, ..drive })
+}
+
+/// Gives the machine its own copy of the firmware's variables.
+fn own(firmware: Firmware, state: &Path) -> Result<Firmware> {
+    let Firmware::Split { code, vars } = firmware else { return Ok(firmware) };
+    let copy = state.join("efi-vars.fd");
+    let size = |path: &Path| fs::metadata(path).map(|meta| meta.len());
+    let pattern = size(&vars).with_context(|| format!("reading {}", vars.display()))?;
+    // A copy of another size belongs to other firmware.
+    if size(&copy).ok() != Some(pattern) {
+        // Not `fs::copy`, for the pattern may be read-only.
+        let bytes = fs::read(&vars).with_context(|| format!("reading {}", vars.display()))?;
+        fs::write(&copy, bytes).with_context(|| format!("writing {}", copy.display()))?;
+    }
+    Ok(Firmware::Split { code, vars: copy })
+}
+
+/// Returns a UUID and a network address that stay the same as long as the state
+/// folder, and differ from those of every other.
+fn identity(state: &Path) -> Result<(String, String)> {
+    let place = state.canonicalize().with_context(|| format!("looking for {}", state.display()))?;
+    let mut hash: [u8; 32] = Sha256::digest(place.as_os_str().as_encoded_bytes()).into();
+    // RFC 9562: version 8, "custom", and the variant.
+    hash[6] = hash[6] & 0x0f | 0x80;
+    hash[8] = hash[8] & 0x3f | 0x80;
+    let text = hex::encode(&hash[..16]);
+    let uuid = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-");
+    // Administered locally, and not a group.
+    let mac: Vec<String> = [hash[16] & 0xfc | 2, hash[17], hash[18], hash[19], hash[20], hash[21]]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok((uuid, mac.join(":")))
+}
+
+fn memory(options: &Options, image: &Image, tell: &dyn Fn(&str)) -> Result<u64> {
+    let needed = match &image.boot {
+        Boot::Kernel(direct, _) => match &direct.initrd {
+            Some(initrd) => memory::needed(initrd)?,
+            None => 0,
+        },
+        _ => 0,
+    };
+    match options.memory {
+        Some(chosen) if chosen < needed => {
+            tell(&format!("{chosen} MB of memory may not hold the initrd: it needs {needed} MB"));
+            Ok(chosen)
+        }
+        Some(chosen) => Ok(chosen),
+        None if needed > memory::DEFAULT => {
+            tell(&format!("giving the guest {needed} MB of memory, for its initrd"));
+            Ok(needed)
+        }
+        None => Ok(memory::DEFAULT),
+    }
+}
+
+fn detach(qemu: PathBuf, mut plan: Plan, state: &Path) -> Result<Outcome> {
+    if !plan.shares.is_empty() {
+        bail!("shared folders end with this command: leave out --virtiofs or --detached");
+    }
+    let console = state.join("console.log");
+    plan.console = Console::Background(console.clone());
+    plan.ports = session::ports(state, false);
+    Program::new(qemu, arguments::build(&plan)).output()?;
+    let text = fs::read_to_string(&plan.pid_file)
+        .with_context(|| format!("reading {}", plan.pid_file.display()))?;
+    let pid =
+        text.trim().parse().with_context(|| format!("reading {}", plan.pid_file.display()))?;
+    Ok(Outcome::Detached { pid, console })
+}
+
+/// Reads a time such as `90`, `90s`, `2m` or `500ms`.
+pub fn duration(text: &str) -> Result<Duration> {
+    match moby_bundle::Delay::parse(text) {
+        Some(delay) => Ok(delay.duration()),
+        None => bail!("expected a time such as 90, 90s or 2m, got `{text}`"),
+    }
+}
