@@ -1,9 +1,9 @@
 //! `--disk`: the disks given to the guest, made where they are missing.
 //!
-//! A missing disk is made sparse and raw unless `format=` asks for more; QEMU's
-//! own tool makes those.
+//! A missing disk is made raw unless `format=` says qcow2, both sparse; QEMU's
+//! own tool makes the other formats.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 
 use super::detect;
 use super::process::{self, Program};
+use crate::disk::{Extents, qcow2};
 
 /// A disk as `--disk` names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,9 +124,14 @@ pub fn prepare(disk: &Disk, index: usize, state: &Path, search: &str) -> Result<
 }
 
 fn create(path: &Path, size: u64, format: &str, search: &str) -> Result<()> {
-    if format == "raw" {
-        let file: File = OpenOptions::new().write(true).create_new(true).open(path)?;
-        return Ok(file.set_len(size << 20)?);
+    let made = || OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    match format {
+        "raw" => return Ok(made()?.set_len(size << 20)?),
+        "qcow2" => {
+            let disk = qcow2::plan(&Extents::zeros(size << 20))?;
+            return disk.write_file(&made()?);
+        }
+        _ => {}
     }
     let tool = process::need("qemu-img", search, "qemu-utils")?;
     let path = path.to_string_lossy().into_owned();
@@ -177,10 +183,13 @@ mod tests {
         std::fs::write(&drive.file, b"kept").unwrap();
         assert_eq!(prepare(&disk, 1, state.path(), "").unwrap(), drive);
         assert_eq!(std::fs::read(&drive.file).unwrap(), b"kept");
+        let own: Disk = "size=3M,format=qcow2".parse().unwrap();
+        let drive = prepare(&own, 2, state.path(), "").unwrap();
+        assert_eq!(detect::disk_format(Path::new(&drive.file)).unwrap(), "qcow2");
         let missing: Disk = "/no/such/disk".parse().unwrap();
         assert!(prepare(&missing, 0, state.path(), "").is_err());
         let error =
-            prepare(&"size=1M,format=qcow2".parse().unwrap(), 0, state.path(), "").unwrap_err();
+            prepare(&"size=1M,format=vdi".parse().unwrap(), 0, state.path(), "").unwrap_err();
         assert!(crate::error::hint(&error).unwrap().contains("qemu-utils"));
     }
 }

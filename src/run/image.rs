@@ -1,7 +1,8 @@
 //! From what was named to what is started: a kernel, a disk or a CD.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -195,18 +196,20 @@ impl Looker<'_> {
         }
     }
 
-    /// Looks inside a virtual disk with QEMU's tool; without it the name has to do.
+    /// Looks inside a virtual disk: with QEMU's tool, which unpacks no more than it
+    /// is asked for, or by ourselves.
     fn inside(&self, path: &Path) -> Result<Boots> {
-        let Some(tool) = process::find("qemu-img", self.search) else {
-            let efi = path.file_name().is_some_and(|name| name.to_string_lossy().contains("efi"));
-            return Ok(Boots { bios: !efi, efi });
-        };
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         let head = folder.path().join("head");
-        let (from, to) = (path.to_string_lossy(), head.to_string_lossy());
-        let args =
-            ["dd", "-O", "raw", "bs=64k", "count=2", &format!("if={from}"), &format!("of={to}")];
-        Program::new(tool, args.map(str::to_owned).to_vec()).output()?;
+        match process::find("qemu-img", self.search) {
+            Some(tool) => {
+                let from = format!("if={}", path.display());
+                let to = format!("of={}", head.display());
+                let args = ["dd", "-O", "raw", "bs=64k", "count=2", &from, &to];
+                Program::new(tool, args.map(str::to_owned).to_vec()).output()?;
+            }
+            None => unpacked_head(path, folder.path(), &head)?,
+        }
         Ok(match detect::detect(&head)? {
             Some(Kind::Raw(boots) | Kind::Iso(boots)) => boots,
             _ => Boots::default(),
@@ -230,6 +233,16 @@ impl Looker<'_> {
         }
         cmdline
     }
+}
+
+/// Writes the first 128 KiB of the disk inside a file to `head`.
+fn unpacked_head(path: &Path, scratch: &Path, head: &Path) -> Result<()> {
+    let reading = || format!("reading {}", path.display());
+    let file = Arc::new(File::open(path).with_context(reading)?);
+    let disk = crate::disk::open(&file, scratch).with_context(reading)?.image;
+    let length = usize::try_from(disk.len()).unwrap_or(usize::MAX).min(128 << 10);
+    let bytes = disk.bytes(0, length).with_context(reading)?;
+    fs::write(head, bytes).with_context(|| format!("writing {}", head.display()))
 }
 
 fn iso_boots(kind: Option<Kind>) -> Boots {
@@ -313,6 +326,24 @@ mod tests {
         assert!(
             find("x86_64", false).unwrap_err().to_string().contains("expected one of ISO 9660")
         );
+    }
+
+    #[test]
+    fn looks_inside_virtual_disks() {
+        let mut bytes = vec![0; 1 << 20];
+        bytes[0] = 0xfa;
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let inner = crate::disk::Extents::of_bytes(bytes);
+        let outer = crate::disk::qcow2::plan(&inner).unwrap();
+        outer.write_file(&File::create(&path).unwrap()).unwrap();
+        let search = crate::env::var("PATH").unwrap_or_default();
+        for search in ["", &search] {
+            let image = Looker { search, ..looker("x86_64") }.find(&path, Hints::default());
+            let drive = Drive::new(&path, "qcow2");
+            assert_eq!(image.unwrap(), Image { boot: Boot::Disk(drive), uefi: false });
+        }
     }
 
     #[test]

@@ -149,12 +149,17 @@ pub fn run(program: &Program, ports: Ports, watch: &Watch, out: &mut dyn Write) 
         search: watch.until.as_ref().map(|text| Search::new(text.as_bytes())),
         panic: Search::new(PANIC),
         seen: false,
+        begun: false,
         panicked: None,
         exit: None,
         report: None,
         said: Vec::new(),
     };
     let end = session.until_end(out);
+    if session.begun {
+        // What comes next begins at the left. Nobody may be reading any more.
+        let _ = written(out, b"\n");
+    }
     let status = session.stop()?;
     drop(raw);
     drop(ports.folder);
@@ -247,6 +252,8 @@ struct Session {
     search: Option<Search>,
     panic: Search,
     seen: bool,
+    /// Whether the console is in the middle of a line.
+    begun: bool,
     panicked: Option<Instant>,
     exit: Option<i32>,
     report: Option<BootReport>,
@@ -271,6 +278,7 @@ impl Session {
             match event {
                 Ok(Event::Output(bytes)) => {
                     self.console(&bytes);
+                    self.begun = bytes.last().is_some_and(|byte| *byte != b'\n');
                     if !written(out, &bytes)? {
                         return Ok(End::Unread);
                     }
