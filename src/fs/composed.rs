@@ -47,6 +47,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Says whether a file is a composed one.
+    pub(crate) fn is_composed(&self, id: Id) -> bool {
+        self.composed.contains_key(&id)
+    }
+
     /// Returns the length of a regular file in bytes, 0 of anything else.
     pub(crate) fn len(&self, id: Id) -> u64 {
         match (self.composed.get(&id), &self.tree.get(id).kind) {

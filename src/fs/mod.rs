@@ -3,10 +3,12 @@
 //! Each format has a folder or file of its own with a writer, and a reader
 //! good enough to list, dump and extract what the writer makes.
 
+mod calendar;
 mod composed;
 mod contents;
 pub mod extents;
 pub mod fat;
+pub mod iso9660;
 mod largest;
 mod ordered;
 #[cfg(test)]

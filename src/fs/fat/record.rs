@@ -2,6 +2,7 @@
 
 use super::name::{Name, Short, checksum};
 use super::{Bits, Options, geometry::Geometry};
+use crate::fs::calendar;
 
 /// Size of a record in bytes.
 pub(super) const RECORD: usize = 32;
@@ -68,34 +69,18 @@ pub(super) fn short(name: &Short, target: Target) -> [u8; RECORD] {
 fn dos_time(seconds: i64) -> (u16, u16) {
     let seconds = seconds.clamp(315_532_800, 4_354_819_198);
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
+    let (year, month, day) = calendar::date(days);
     let date = ((year - 1980) << 9) | (month << 5) | day;
     let time = ((rest / 3600) << 11) | ((rest / 60 % 60) << 5) | (rest % 60 / 2);
     (date as u16, time as u16)
 }
 
-/// Returns the Gregorian date of a day since 1970-01-01. Years are counted
-/// from March, so that the leap day is the last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
 /// Turns date and time of DOS into seconds since 1970.
 pub(super) fn unix_time(date: u16, time: u16) -> i64 {
-    let (year, month, day) =
-        (i64::from(date >> 9) + 1980, i64::from(date >> 5 & 15), i64::from(date & 31));
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let of_day = i64::from(time >> 11) * 3600 + i64::from(time >> 5 & 63) * 60;
-    (days - 719_468) * 86_400 + of_day + i64::from(time & 31) * 2
+    let part = |value: u16, shift: u32, mask: u16| i64::from((value >> shift) & mask);
+    let days = calendar::days(part(date, 9, 127) + 1980, part(date, 5, 15), part(date, 0, 31));
+    let of_day = part(time, 11, 31) * 3600 + part(time, 5, 63) * 60 + part(time, 0, 31) * 2;
+    days * 86_400 + of_day
 }
 
 /// Returns a label padded to 11 characters.
