@@ -28,6 +28,10 @@ pub const REPORT: &str = "/run/moby/boot.json";
 /// Where the service manager takes commands.
 pub const SERVICE_SOCKET: &str = "/run/moby/service.sock";
 
+/// Marks of services that are done with, a file by the service's name: a manager that is
+/// started anew leaves them so.
+pub const SERVICE_MARKS: &str = "/run/moby/services";
+
 /// Logs of onboot containers: `/run/log/onboot/onboot.000-NAME.log` (LinuxKit's name).
 pub const ONBOOT_LOG: &str = "/run/log/onboot";
 /// Logs of onshutdown containers.

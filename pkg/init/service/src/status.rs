@@ -27,6 +27,16 @@ impl Phase {
         matches!(self, Self::Ready | Self::Ended | Self::Failed | Self::Stopped)
     }
 
+    /// Tells whether it stays so until somebody asks for the service.
+    pub(crate) fn lasting(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed | Self::Stopped)
+    }
+
+    /// Reads the word of a lasting phase.
+    pub(crate) fn parse_lasting(word: &str) -> Option<Self> {
+        [Self::Ended, Self::Failed, Self::Stopped].into_iter().find(|phase| phase.name() == word)
+    }
+
     /// Tells what it is in the report.
     pub(crate) fn outcome(self) -> Outcome {
         match self {
@@ -72,6 +82,15 @@ pub(crate) fn table(rows: &[(Phase, Option<u32>, Entry)]) -> String {
 mod tests {
     use super::*;
     use moby_bundle::report::What;
+
+    #[test]
+    fn lasting_phases_have_words() {
+        for phase in [Phase::Ended, Phase::Failed, Phase::Stopped] {
+            assert!(phase.lasting());
+            assert_eq!(Phase::parse_lasting(phase.name()), Some(phase));
+        }
+        assert_eq!(Phase::parse_lasting(Phase::Ready.name()), None);
+    }
 
     #[test]
     fn lists() {

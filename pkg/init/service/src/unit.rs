@@ -52,7 +52,13 @@ impl Unit {
     /// Reads a service's bundle.
     pub(crate) fn load(name: &str, bundle: PathBuf) -> Result<Self> {
         let runtime = prepare::runtime(&bundle)?;
-        Ok(Self::new(name, bundle, runtime))
+        let unit = Self::new(name, bundle, runtime);
+        let mark = fs::read_to_string(unit.mark()).ok();
+        if let Some(phase) = mark.as_deref().and_then(Phase::parse_lasting) {
+            unit.wanted.set(false);
+            unit.phase.send_replace(phase);
+        }
+        Ok(unit)
     }
 
     /// Makes a unit for a bundle whose `runtime.json` cannot be read, and tells so.
@@ -132,9 +138,31 @@ impl Unit {
         entry.outcome = phase.outcome();
         let event = Event::Service(entry.clone());
         drop(entry);
+        self.write_mark(phase);
         // Without init there is nobody to tell.
         let _alone = writeln!(std::io::stdout(), "{}", event.line());
         self.phase.send_replace(phase);
+    }
+
+    fn mark(&self) -> PathBuf {
+        Path::new(path::SERVICE_MARKS).join(&self.name)
+    }
+
+    /// Leaves a mark for the next manager while the service is done with. A failed one may
+    /// run yet (it was not ready in time), which the next manager finds out.
+    fn write_mark(&self, phase: Phase) {
+        let written = if phase.lasting() && self.pid.get().is_none() {
+            let made = fs::create_dir_all(path::SERVICE_MARKS);
+            made.and_then(|()| fs::write(self.mark(), phase.name()))
+        } else {
+            match fs::remove_file(self.mark()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = written {
+            say(Error::io("marking", self.mark().display(), &error));
+        }
     }
 
     fn fail(&self, what: &str, lines: Vec<String>) {
@@ -142,6 +170,9 @@ impl Unit {
         let mut entry = self.entry.borrow_mut();
         entry.error = Some(what.to_owned());
         entry.output = lines;
+        if entry.duration == 0 {
+            entry.duration = now().saturating_sub(entry.start);
+        }
         drop(entry);
         self.set(Phase::Failed);
     }
@@ -197,16 +228,14 @@ impl Unit {
             let end = self.run(containerd).await;
             self.pid.set(None);
             prepare::clean(&self.bundle);
-            let code = match end {
+            let (code, what) = match end {
                 Ok(End::Stopped) => return self.set(Phase::Stopped),
-                Ok(End::Exit(code)) => code,
-                Err(error) => {
-                    self.refused(&error);
-                    1
-                }
+                Ok(End::Exit(code)) => (code, format!("ended with exit code {code}")),
+                // One that cannot be started is no success for `on-failure`.
+                Err(error) => (1, error.to_string()),
             };
             let ran = Delay(now().saturating_sub(self.began.get()));
-            let Some(wait) = self.next(policy, code, ran, &mut row) else {
+            let Some(wait) = self.next(policy, code, &what, ran, &mut row) else {
                 self.wanted.set(false);
                 return;
             };
@@ -220,21 +249,22 @@ impl Unit {
     fn begin(&self) {
         let mut entry = self.entry.borrow_mut();
         entry.start = now();
-        entry.restarts = 0;
+        (entry.duration, entry.restarts) = (0, 0);
         (entry.error, entry.exit) = (None, None);
         entry.output.clear();
     }
 
-    fn refused(&self, error: &Error) {
-        failure(&format!("service {}", self.name), &error.to_string(), &[]);
-        self.entry.borrow_mut().error = Some(error.to_string());
-    }
-
     /// Decides about a restart after an end, and tells.
-    fn next(&self, policy: Restart, code: i32, ran: Delay, row: &mut u32) -> Option<Delay> {
+    fn next(
+        &self,
+        policy: Restart,
+        code: i32,
+        what: &str,
+        ran: Delay,
+        row: &mut u32,
+    ) -> Option<Delay> {
         let next = policy.next(code, ran, row);
         let lines = self.entry.borrow().output.clone();
-        let what = format!("ended with exit code {code}");
         match next {
             Some(wait) => {
                 failure(
@@ -244,7 +274,7 @@ impl Unit {
                 );
                 let mut entry = self.entry.borrow_mut();
                 entry.restarts += 1;
-                entry.error.get_or_insert(what);
+                entry.error.get_or_insert_with(|| what.to_owned());
                 drop(entry);
                 // A service that is not ready in time stays failed while it is tried again.
                 if self.phase() != Phase::Failed {
@@ -255,7 +285,7 @@ impl Unit {
                 self.entry.borrow_mut().output.clear();
                 self.set(Phase::Ended);
             }
-            None => self.fail(&what, lines),
+            None => self.fail(what, lines),
         }
         next
     }

@@ -16,6 +16,9 @@ const CONTAINERD: &[&str] =
     &["/usr/bin/containerd", "/bin/containerd", "/usr/local/bin/containerd"];
 const SERVICE: &[&str] = &["/usr/bin/service", "/bin/service"];
 
+/// The name of the daemon that manages services.
+pub(super) const NAME: &str = "service";
+
 fn find(places: &[&str]) -> Option<PathBuf> {
     places.iter().map(PathBuf::from).find(|place| place.exists())
 }
@@ -40,11 +43,9 @@ pub(super) fn containerd(world: &mut World) -> Result<Done> {
 
 pub(super) fn services(world: &mut World) -> Result<Done> {
     if order::bundles(path::SERVICES).is_empty() {
-        world.record.finish();
         return Ok(Done::Nothing);
     }
     let Some(program) = find(SERVICE) else {
-        world.record.finish();
         return Err(Error::text(
             "finding",
             "service",
@@ -52,10 +53,9 @@ pub(super) fn services(world: &mut World) -> Result<Done> {
         ));
     };
     if !Path::new(CONTAINERD[0]).exists() && find(CONTAINERD).is_none() {
-        world.record.finish();
         return Ok(Done::Nothing);
     }
     let args = vec!["system-init".to_owned()];
-    world.daemons.push(Daemon::new("service", program, args, Output::Events));
+    world.daemons.push(Daemon::new(NAME, program, args, Output::Events));
     Ok(Done::Yes)
 }
