@@ -159,13 +159,18 @@ impl Containerd {
         }
     }
 
-    /// Sends a signal to a task, to all of its processes with `all`.
+    /// Sends a signal to a task, to all of its processes with `all`; one that has just ended
+    /// needs none.
     pub(crate) async fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
         let signal = u32::try_from(signal).expect("signals are positive");
         let request =
             KillRequest { container_id: id.to_owned(), signal, all, ..KillRequest::default() };
-        let request = with_namespace!(request, self.namespace);
-        self.client.tasks().kill(request).await.map_err(fail("signalling the task", id)).map(drop)
+        match self.client.tasks().kill(with_namespace!(request, self.namespace)).await {
+            Err(refusal) if refusal.code() != Code::NotFound => {
+                Err(fail("signalling the task", id)(refusal))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes task and container away; what is not there is as wished.
