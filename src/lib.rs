@@ -15,6 +15,7 @@
 //! - [`fs`]: file systems on disk: a tree to bytes, and back to look at.
 //! - [`disk`]: partition tables and virtual disks: bytes to bytes.
 //! - [`manifest`]: the YAML, loaded, merged, checked; every value knows its place.
+//! - [`source`]: where images come from: the Debian archive and others.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -27,6 +28,7 @@ pub mod image;
 pub mod manifest;
 pub mod oci;
 pub mod run;
+pub mod source;
 pub mod store;
 pub mod system;
 pub mod tree;

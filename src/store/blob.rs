@@ -78,6 +78,31 @@ impl Store {
         Ok((digest, len))
     }
 
+    /// Stores all that `make` writes.
+    pub fn put_with(
+        &self,
+        make: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<(Digest, u64)> {
+        let mut hasher = Hasher::new(io::BufWriter::with_capacity(1 << 18, self.temporary()?));
+        make(&mut hasher)?;
+        let (buffered, digest, len) = hasher.finish();
+        let file = buffered.into_inner().map_err(io::IntoInnerError::into_error);
+        let file = file.context("writing a blob into the cache")?;
+        keep(file, &self.blob_path(&digest))?;
+        Ok((digest, len))
+    }
+
+    /// Removes a blob that is no longer wanted.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob_path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Starts or resumes a download of a blob. One process at a time fetches
     /// a blob: others wait here, and find it present afterwards.
     pub fn download(&self, descriptor: &Descriptor) -> Result<Option<BlobWriter>> {
