@@ -42,6 +42,18 @@ pub struct WrongPlatform {
     pub offered: Vec<String>,
 }
 
+/// An image that is not the one that the lock says.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is locked to {expected}, got {found}")]
+pub struct StaleLock {
+    /// The image by its full name.
+    pub what: String,
+    /// The digest in the lock.
+    pub expected: Digest,
+    /// The digest of what there is now.
+    pub found: Digest,
+}
+
 /// Use of the command line that cannot be meant: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
-const MAGIC: &[u8; 8] = b"mobyidx1";
+const MAGIC: &[u8; 8] = b"mobyidx2";
 
 /// An entry of a layer, as the tar stream has it: whiteouts are plain files
 /// here, and the last entry of a path wins.
@@ -49,7 +49,8 @@ pub enum EntryKind {
     },
     /// A symbolic link to a target.
     Symlink(Vec<u8>),
-    /// Another name of an entry before it: that one's path.
+    /// Another name of an entry before it: that one's path as it is written,
+    /// which leads nowhere out.
     HardLink(Vec<u8>),
     /// A character device.
     Char(u32, u32),

@@ -138,7 +138,7 @@ fn split<W: Write>(from: impl Read, out: W, limit: u64) -> (Result<Vec<Entry>>, 
 }
 
 /// Removes the compression that the first bytes tell of.
-fn decompress<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+pub fn decompress<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
     let head = from.fill_buf().context("reading the layer's first bytes")?;
     Ok(match head {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
@@ -214,7 +214,10 @@ fn read_kind(member: &Member, bytes: &mut dyn Read) -> Result<EntryKind> {
         }
         T::Directory => EntryKind::Directory,
         T::Symlink => EntryKind::Symlink(target(member)?.to_vec()),
-        T::Link => EntryKind::HardLink(components(target(member)?)?.join(&b'/')),
+        T::Link => {
+            components(target(member)?)?;
+            EntryKind::HardLink(target(member)?.to_vec())
+        }
         T::Char => device().map(|(major, minor)| EntryKind::Char(major, minor))?,
         T::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
         T::Fifo => EntryKind::Fifo,

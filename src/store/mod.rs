@@ -36,7 +36,7 @@ pub use blob::BlobWriter;
 pub use clean::Usage;
 pub use derived::Out;
 pub use index::{Entry, EntryKind};
-pub use layer::{Layer, is_damage, read_entries};
+pub use layer::{Layer, decompress, is_damage, read_entries};
 
 use crate::error::WithHint;
 
