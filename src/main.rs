@@ -1,1 +1,7 @@
-fn main() {}
+//! The `moby` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    moby::cli::main()
+}

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -34,7 +34,7 @@ pub(super) fn write(
     system: &System,
     store: &Store,
     compression: Compression,
-    out: &mut dyn Write,
+    out: &mut BufWriter<File>,
 ) -> Result<()> {
     if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
         ucode.copy_to(out)?;
@@ -47,6 +47,7 @@ pub(super) fn write(
         .map(|items| segment(&system.tree, items, compression, store))
         .collect::<Result<_>>()?;
     for mut file in files {
+        // From file to file: the kernel copies, or shares, without our help.
         io::copy(&mut file, out).context("copying a segment of the initial root")?;
     }
     Ok(())

@@ -8,6 +8,7 @@ mod docker;
 mod initrd;
 mod kernel_initrd;
 mod output;
+mod pending;
 mod tar;
 mod tar_kernel_initrd;
 
@@ -16,7 +17,8 @@ use anyhow::Result;
 use crate::system::System;
 
 pub use compression::Compression;
-pub use output::{Options, Output, Target, Written};
+pub use output::{Options, Output, Target, Written, write_with};
+pub use pending::abandon;
 
 /// A form that a system can be written in.
 #[derive(Clone, Copy, Debug)]

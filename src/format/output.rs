@@ -3,16 +3,16 @@
 //! Nothing takes its final name before [`Output::commit`]; a failed build
 //! leaves what was there before.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 
 use super::Compression;
+use super::pending::Pending;
 use crate::error::WithHint;
 use crate::oci::{Digest, Hasher};
 use crate::store::Store;
@@ -46,7 +46,7 @@ pub type Target<'a> = &'a (dyn Fn(&str) -> PathBuf + Sync);
 pub struct Output<'a> {
     format: &'static str,
     target: Target<'a>,
-    files: Vec<(NamedTempFile, PathBuf)>,
+    files: Vec<Pending>,
     /// Holds what formats derive, so that the next build need not.
     pub store: &'a Store,
     /// What was asked for.
@@ -76,57 +76,66 @@ impl<'a> Output<'a> {
         ending: &str,
         write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
     ) -> Result<()> {
-        let target = (self.target)(ending);
-        let shown = || format!("writing {}", target.display());
-        let pending = start(&target)
-            .with_context(shown)
-            .hint(|| "choose a folder that you may write to, with --dir".to_owned())?;
-        let handle = pending.as_file().try_clone().with_context(shown)?;
-        let mut out = BufWriter::with_capacity(1 << 20, handle);
-        write(&mut out).with_context(shown)?;
-        out.flush().with_context(shown)?;
-        self.files.push((pending, target));
+        self.files.push(pending((self.target)(ending), write)?);
         Ok(())
+    }
+
+    /// Copies the one file of a single format elsewhere and drops it.
+    pub fn copy_to(self, out: &mut dyn Write) -> Result<()> {
+        for pending in &self.files {
+            let mut file = pending.file();
+            file.rewind().context("reading what was written")?;
+            io::copy(&mut file, out).context("copying to standard output")?;
+        }
+        out.flush().context("copying to standard output")
     }
 
     /// Gives all files their names, digested.
     pub fn commit(self) -> Result<Vec<Written>> {
         let digested: Vec<(Digest, u64)> =
-            self.files.par_iter().map(|(file, _)| digest(file.path())).collect::<Result<_>>()?;
+            self.files.par_iter().map(|file| digest(file.file())).collect::<Result<_>>()?;
         let mut written = Vec::new();
-        for ((file, path), (digest, size)) in self.files.into_iter().zip(digested) {
-            file.persist(&path)
-                .map_err(|error| error.error)
-                .with_context(|| format!("renaming a finished file to {}", path.display()))?;
+        for (file, (digest, size)) in self.files.into_iter().zip(digested) {
+            let path = file.commit()?;
             written.push(Written { format: self.format, path, size, digest });
         }
         Ok(written)
     }
 }
 
-fn start(target: &Path) -> Result<NamedTempFile> {
-    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let dir = dir.unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let name = target.file_name().context("expected a file name")?.to_string_lossy();
-    tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        // Less the umask: who may read an image is the user's to choose.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)
-        .with_context(|| format!("making a file in {}", dir.display()))
+/// Writes one file, in place of the former one at once.
+pub fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    pending(path.to_owned(), write)?.commit().map(drop)
 }
 
-fn digest(path: &Path) -> Result<(Digest, u64)> {
-    let reading = || format!("digesting {}", path.display());
-    let mut file = File::open(path).with_context(reading)?;
+fn pending(
+    target: PathBuf,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<Pending> {
+    let writing = format!("writing {}", target.display());
+    let writing = || writing.clone();
+    let pending = Pending::start(target).with_context(writing);
+    let pending = pending.hint(|| "choose a folder that you may write to".to_owned())?;
+    let handle = pending.file().try_clone().with_context(writing)?;
+    let mut out = BufWriter::with_capacity(1 << 20, handle);
+    write(&mut out).with_context(writing)?;
+    out.flush().with_context(writing)?;
+    Ok(pending)
+}
+
+/// Digests a file from its beginning, whatever position it is at.
+fn digest(file: &File) -> Result<(Digest, u64)> {
     let mut hasher = Hasher::new(io::sink());
     let mut buf = vec![0; 1 << 18];
     loop {
-        match file.read(&mut buf).with_context(reading)? {
-            0 => break,
-            n => hasher.write_all(&buf[..n]).with_context(reading)?,
+        let n = file.read_at(&mut buf, hasher.written()).context("digesting what was written")?;
+        if n == 0 {
+            break;
         }
+        hasher.write_all(&buf[..n]).context("digesting what was written")?;
     }
     let (_, digest, len) = hasher.finish();
     Ok((digest, len))

@@ -1,5 +1,7 @@
 //! `tar-kernel-initrd`: the files of `kernel+initrd` in one tar archive.
 
+use std::io::{BufWriter, Write};
+
 use anyhow::{Context, Result};
 
 use super::{Format, Output, initrd};
@@ -19,10 +21,12 @@ pub(super) const FORMAT: Format = Format {
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let (store, compression) = (output.store, output.options.compression);
     // An archive states a file's size before the file: this one comes first.
-    let mut file = store.temporary()?;
-    initrd::write(system, store, compression, &mut file)?;
-    let file = file.reopen().context("reading the initial root")?;
-    let initrd = Content::of_file(file)?;
+    let file = store.temporary()?;
+    let reopened = || file.reopen().context("opening the initial root");
+    let mut out = BufWriter::new(reopened()?);
+    initrd::write(system, store, compression, &mut out)?;
+    out.flush().context("writing the initial root")?;
+    let initrd = Content::of_file(reopened()?)?;
     output.file("-initrd.tar", |out| {
         let kernel = system.kernel.as_ref();
         if let Some(kernel) = kernel {

@@ -6,7 +6,6 @@
 mod calendar;
 mod composed;
 mod contents;
-pub mod ext4;
 pub mod extents;
 pub mod fat;
 pub mod iso9660;

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 
-use crate::tree::{Content, Kind, Metadata, Tree};
+use crate::tree::{Content, Kind, LinkHeader, Metadata, Tree, components};
 
 const BLOCK: usize = 512;
 /// The longest name that the header's own field holds, in bytes.
@@ -26,12 +26,17 @@ pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<(
     let mut first: Vec<Option<Vec<u8>>> = vec![None; tree.capacity()];
     for found in tree.walk() {
         let inode = tree.get(found.id);
-        if found.path.is_empty() && inode.meta == Metadata::root(0o755, 0) {
+        let new_root = found.path.is_empty() && inode.meta == Metadata::root(0o755, 0);
+        // Folders that are only in some path are so in the archive, too.
+        if new_root || tree.is_implied(found.id) {
             continue;
         }
         let known = first[found.id.index()].as_deref();
-        let entry = Entry::new(&found.path, &inode.meta, &inode.kind, known)
+        let mut entry = Entry::new(&found.path, &inode.meta, &inode.kind, known)
             .with_context(|| format!("writing `{}`", String::from_utf8_lossy(&found.path)))?;
+        if let (Some(known), Some(header)) = (known, tree.link_header(&found.path)) {
+            entry.repeat(header, known);
+        }
         entry.write(records(inode.part), out)?;
         if known.is_none() && !matches!(inode.kind, Kind::Directory(_)) {
             first[found.id.index()] = Some(found.path);
@@ -119,6 +124,16 @@ impl<'a> Entry<'a> {
         name[..held].copy_from_slice(&target[..held]);
         if held < target.len() || !target.is_ascii() {
             self.records.push((b"linkpath", target.to_vec()));
+        }
+    }
+
+    /// Writes a hard link as it was written, if it still names what it did.
+    fn repeat(&mut self, header: &LinkHeader, known: &[u8]) {
+        self.header.set_mode(u32::from(header.mode));
+        if components(&header.target).is_ok_and(|names| names.join(&b'/') == known) {
+            self.records.retain(|(key, _)| *key != b"linkpath");
+            self.header.as_old_mut().linkname = [0; NAME_MAX];
+            self.set_target(&header.target);
         }
     }
 

@@ -5,10 +5,12 @@
 //! of an entry's path are followed inside the tree, as a container would see
 //! them, never out of it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::store::{Entry, EntryKind, Layer};
-use crate::tree::{Content, Id, Inode, Kind, Metadata, Tree, components};
+use crate::tree::{Content, Id, Inode, Kind, LinkHeader, Metadata, Tree, components};
 
 /// Marks the removal of the name behind it.
 const WHITEOUT: &[u8] = b".wh.";
@@ -23,9 +25,11 @@ pub fn apply(tree: &mut Tree, layer: &Layer) -> Result<()> {
     for entry in &layer.entries {
         whiteout(tree, entry)?;
     }
+    let mut met = BTreeSet::new();
     for entry in &layer.entries {
         let name = entry.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        if !name.starts_with(WHITEOUT) {
+        // Of two entries of one path LinuxKit takes the first: case 082.
+        if !name.starts_with(WHITEOUT) && met.insert(&entry.path) {
             let shown = || format!("applying entry `{}`", String::from_utf8_lossy(&entry.path));
             add(tree, layer, entry).with_context(shown)?;
         }
@@ -64,7 +68,10 @@ fn add(tree: &mut Tree, layer: &Layer, entry: &Entry) -> Result<()> {
     };
     let dir = make_folder(tree, parents, entry.mtime)?;
     if let EntryKind::HardLink(target) = &entry.kind {
-        return link(tree, target, dir, name);
+        link(tree, target, dir, name)?;
+        let header = LinkHeader { mode: entry.mode, target: target.clone() };
+        tree.set_link_header(entry.path.clone(), header);
+        return Ok(());
     }
     let kind = kind(layer, &entry.kind);
     tree.insert_at(dir, name, Inode { meta, kind, part: 0 })?;
@@ -124,7 +131,7 @@ fn make_folder(tree: &mut Tree, names: &[&[u8]], mtime: i64) -> Result<Id> {
     let (mut dir, missing) = walk_names(tree, names, &mut 0)?;
     for name in missing {
         let meta = Metadata::root(0o755, mtime);
-        dir = tree.insert_at(dir, &name, Inode { meta, kind: Kind::directory(), part: 0 })?;
+        dir = tree.imply_at(dir, &name, Inode { meta, kind: Kind::directory(), part: 0 })?;
     }
     Ok(dir)
 }

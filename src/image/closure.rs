@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 
 use super::manifest;
-use crate::oci::{Descriptor, Digest, Index};
+use crate::oci::{Descriptor, Digest, Index, Platform};
 use crate::store::Store;
 
 /// The largest index that is read, in bytes.
@@ -14,11 +14,15 @@ const INDEX_MAX: u64 = 8 << 20;
 const DEPTH_MAX: usize = 4;
 
 /// Lists the digests of an image or index and of all that it names, itself
-/// first, each once. What an index names and the store lacks is left out: an
-/// index is fetched for some platforms only.
-pub fn closure(store: &Store, descriptor: &Descriptor) -> Result<Vec<Digest>> {
+/// first, each once. Of an index, only the images for `platforms` count, all
+/// without it; what the store lacks is left out.
+pub fn closure(
+    store: &Store,
+    descriptor: &Descriptor,
+    platforms: Option<&[Platform]>,
+) -> Result<Vec<Digest>> {
     let (mut all, mut met) = (Vec::new(), BTreeSet::new());
-    collect(store, descriptor, 0, &mut |digest| {
+    collect(store, descriptor, platforms, 0, &mut |digest| {
         if met.insert(digest) {
             all.push(digest);
         }
@@ -29,6 +33,7 @@ pub fn closure(store: &Store, descriptor: &Descriptor) -> Result<Vec<Digest>> {
 fn collect(
     store: &Store,
     descriptor: &Descriptor,
+    platforms: Option<&[Platform]>,
     depth: usize,
     found: &mut dyn FnMut(Digest),
 ) -> Result<()> {
@@ -43,8 +48,13 @@ fn collect(
     let bytes = store.read(&descriptor.digest, INDEX_MAX)?;
     let index: Index = serde_json::from_slice(&bytes)
         .with_context(|| format!("reading image index {}", descriptor.digest))?;
-    for inner in index.manifests.iter().filter(|inner| store.has(&inner.digest)) {
-        collect(store, inner, depth + 1, found)?;
+    let wanted = |inner: &&Descriptor| match (platforms, &inner.platform) {
+        (Some(wanted), Some(offered)) => wanted.iter().any(|wanted| wanted.accepts(offered)),
+        _ => true,
+    };
+    let there = |inner: &&Descriptor| store.has(&inner.digest);
+    for inner in index.manifests.iter().filter(wanted).filter(there) {
+        collect(store, inner, platforms, depth + 1, found)?;
     }
     Ok(())
 }

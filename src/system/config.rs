@@ -252,5 +252,10 @@ fn resources(layered: Layered<'_>, rules: Vec<Value>) -> Value {
     {
         devices.extend(rules);
     }
+    // The specification wants a word on each rule, even if it is no.
+    let devices = all.get_mut("devices").and_then(Value::as_array_mut);
+    for rule in devices.into_iter().flatten().filter_map(Value::as_object_mut) {
+        rule.entry("allow").or_insert(Value::Bool(false));
+    }
     Value::Object(all)
 }

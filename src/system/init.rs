@@ -18,7 +18,7 @@ const APK_SOURCE: &str = "LINUXKIT.apkinit";
 impl Assembly<'_> {
     /// Unpacks the init images into the root.
     pub(super) fn add_init(&mut self) -> Result<()> {
-        let mut packages = Vec::new();
+        let (mut packages, mut databases) = (Vec::new(), 0);
         for (index, reference) in self.manifest.init.iter().enumerate() {
             let named = self.image(reference)?;
             let part = self.part(&named.name, format!("init[{index}]"));
@@ -26,9 +26,10 @@ impl Assembly<'_> {
             if let Some((_, database)) = regular(&named.image.tree, APK_DB) {
                 packages.extend(database.gather(APK_DB_MAX)?);
                 packages.extend(b"\n\n");
+                databases += 1;
             }
         }
-        if !packages.is_empty() {
+        if databases > 1 {
             let part = self.part(APK_SOURCE, "init".to_owned());
             let meta = Metadata::root(0o644, 0);
             self.tree.insert(APK_DB, Inode { meta, kind: Kind::bytes(packages), part })?;

@@ -12,6 +12,7 @@ mod file;
 mod init;
 mod kernel;
 mod layered;
+mod names;
 mod rootfs;
 mod spec;
 mod users;
@@ -30,6 +31,7 @@ use crate::tree::{Content, Inode, Kind, Metadata, Tree};
 use users::Users;
 
 pub use kernel::Kernel;
+pub use names::{name, references};
 
 /// Where a part of the tree came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use super::rootfs::{Resolver, prepare};
 use super::{Assembly, generated};
 use crate::image::closure;
 use crate::manifest::{Volume, VolumeFormat};
-use crate::oci::{ANNOTATION_REF_NAME, Descriptor, MEDIA_INDEX};
+use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Digest, MEDIA_INDEX};
 use crate::tree::{Content, Inode, Kind, Metadata};
 
 /// LinuxKit's words for sources that are no image.
@@ -51,7 +51,11 @@ impl Assembly<'_> {
                 self.add_folders(&lower, part)?;
                 let descriptor = self.inputs.layouts.get(volume.name.as_str());
                 let descriptor = descriptor.context("expected its image to be fetched")?;
-                self.add_layout(&lower, &name, descriptor, part)?;
+                let platforms = volume.platforms.iter().flatten();
+                let platforms: Vec<_> = platforms.map(|platform| platform.value.clone()).collect();
+                let platforms = volume.platforms.is_some().then_some(&platforms[..]);
+                let blobs = closure(self.inputs.store, descriptor, platforms)?;
+                self.add_layout(&lower, &name, descriptor, &blobs, part)?;
             }
             Some(reference) => {
                 let named = self.image(reference)?;
@@ -70,7 +74,14 @@ impl Assembly<'_> {
     }
 
     /// Writes an image as an OCI layout: the blobs as they were fetched.
-    fn add_layout(&mut self, dir: &str, name: &str, image: &Descriptor, part: u32) -> Result<()> {
+    fn add_layout(
+        &mut self,
+        dir: &str,
+        name: &str,
+        image: &Descriptor,
+        blobs: &[Digest],
+        part: u32,
+    ) -> Result<()> {
         let meta = |mode| Metadata::root(mode, 0);
         for sub in ["blobs", "blobs/sha256"] {
             let path = format!("{dir}/{sub}");
@@ -92,8 +103,8 @@ impl Assembly<'_> {
             ("oci-layout".to_owned(), Content::Bytes(OCI_LAYOUT.into())),
             ("index.json".to_owned(), Content::Bytes(index.into())),
         ];
-        for digest in closure(self.inputs.store, image)? {
-            let file = self.inputs.store.open_blob(&digest)?;
+        for digest in blobs {
+            let file = self.inputs.store.open_blob(digest)?;
             files.push((format!("blobs/sha256/{}", digest.hex()), Content::of_file(file)?));
         }
         for (name, content) in files {

@@ -8,7 +8,7 @@ mod content;
 mod path;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
 
@@ -118,10 +118,24 @@ pub struct Inode {
     pub part: u32,
 }
 
+/// What an archive said of a hard link besides which inode it names. No file
+/// system can hold it; archives that are to equal LinuxKit's repeat it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkHeader {
+    /// The permission bits in the link's own header.
+    pub mode: u16,
+    /// The path of the target as it was written.
+    pub target: Vec<u8>,
+}
+
 /// A file system: the root folder and all below it.
 #[derive(Clone, Debug)]
 pub struct Tree {
     inodes: Vec<Inode>,
+    /// Folders that nothing put there: they are only in some path.
+    implied: BTreeSet<Id>,
+    /// By the path of the link.
+    headers: BTreeMap<Vec<u8>, LinkHeader>,
 }
 
 impl Default for Tree {
@@ -134,7 +148,7 @@ impl Tree {
     /// Makes a tree of an empty root folder, mode 0755, time 0.
     pub fn new() -> Self {
         let root = Inode { meta: Metadata::root(0o755, 0), kind: Kind::directory(), part: 0 };
-        Self { inodes: vec![root] }
+        Self { inodes: vec![root], implied: BTreeSet::new(), headers: BTreeMap::new() }
     }
 
     /// Returns the root folder.
@@ -198,12 +212,41 @@ impl Tree {
             let known = self.get_mut(old);
             known.meta = inode.meta;
             known.part = inode.part;
+            self.implied.remove(&old);
             return Ok(old);
         }
         self.unlink(dir, name);
         let id = self.allocate(inode)?;
         self.enter(dir, name, Entry { id, primary: true })?;
         Ok(id)
+    }
+
+    /// Makes a folder that is only in some path, or leaves one that is there
+    /// as it is.
+    pub fn imply_at(&mut self, dir: Id, name: &[u8], inode: Inode) -> Result<Id> {
+        match self.child(dir, name) {
+            Some(known) if matches!(self.get(known).kind, Kind::Directory(_)) => Ok(known),
+            _ => {
+                let id = self.insert_at(dir, name, inode)?;
+                self.implied.insert(id);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Says whether a folder is only in some path.
+    pub fn is_implied(&self, id: Id) -> bool {
+        self.implied.contains(&id)
+    }
+
+    /// Keeps what an archive said of the hard link at a path.
+    pub fn set_link_header(&mut self, path: Vec<u8>, header: LinkHeader) {
+        self.headers.insert(path, header);
+    }
+
+    /// Returns what an archive said of the hard link at a path.
+    pub fn link_header(&self, path: &[u8]) -> Option<&LinkHeader> {
+        self.headers.get(path)
     }
 
     /// Gives an inode another name, in place of what is there.
@@ -271,8 +314,16 @@ impl Tree {
                 Kind::Directory(_) => Kind::directory(),
                 other => other.clone(),
             };
-            let id = self.insert(&target, Inode { meta: inode.meta.clone(), kind, part })?;
+            let inode = Inode { meta: inode.meta.clone(), kind, part };
+            let id = match other.is_implied(found.id) {
+                true => self.imply(&target, inode)?,
+                false => self.insert(&target, inode)?,
+            };
             made[found.id.index()] = Some(id);
+        }
+        for (link, header) in &other.headers {
+            let target = join(path, &header.target);
+            self.headers.insert(join(path, link), LinkHeader { target, ..header.clone() });
         }
         Ok(())
     }
@@ -294,16 +345,17 @@ impl Tree {
         Ok(Id(0))
     }
 
+    fn imply(&mut self, path: &[u8], inode: Inode) -> Result<Id> {
+        let (parents, name) = parent_and_name(path)?;
+        let dir = self.make_parents(&parents, inode.meta.mtime, inode.part)?;
+        name.map_or(Ok(dir), |name| self.imply_at(dir, name, inode))
+    }
+
     fn make_parents(&mut self, parents: &[&[u8]], mtime: i64, part: u32) -> Result<Id> {
         let mut dir = self.root();
         for name in parents {
-            dir = match self.child(dir, name) {
-                Some(id) if matches!(self.get(id).kind, Kind::Directory(_)) => id,
-                _ => {
-                    let meta = Metadata::root(0o755, mtime);
-                    self.insert_at(dir, name, Inode { meta, kind: Kind::directory(), part })?
-                }
-            };
+            let meta = Metadata::root(0o755, mtime);
+            dir = self.imply_at(dir, name, Inode { meta, kind: Kind::directory(), part })?;
         }
         Ok(dir)
     }

@@ -1,0 +1,277 @@
+//! `moby build`: from a manifest to a bootable system.
+//!
+//! The pipeline as a whole: load, resolve and fetch, flatten, assemble,
+//! write. Each step is a function of its own folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::sources::SourceArgs;
+use super::ui::Ui;
+use super::{Global, table, ui};
+use crate::error::Usage;
+use crate::format::{self, Compression, FORMATS, Format, Options, Output, Written};
+use crate::image::flatten;
+use crate::manifest::{self, Manifest, VolumeFormat};
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::source::Lock;
+use crate::store::Store;
+use crate::system::{self, Inputs, Named, System};
+
+/// The name of a build whose manifest has none.
+const STDIN_NAME: &str = "moby";
+
+/// Build a system from manifests.
+///
+/// Several manifests are merged in order. What was fetched and compressed is
+/// kept in the cache, so that the next build reads only what it writes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = formats_help())]
+pub(super) struct Args {
+    /// Manifests: files, `-` for standard input, or http(s) addresses.
+    #[arg(required = true, value_name = "MANIFEST")]
+    manifests: Vec<String>,
+    /// Formats to write, separated by commas.
+    #[arg(long, short, value_delimiter = ',', default_value = format::DEFAULT,
+          value_parser = parse_format, value_name = "FORMAT")]
+    format: Vec<&'static Format>,
+    /// Name of the files to write; the last manifest's by default.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Folder to write to.
+    #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    dir: PathBuf,
+    /// File to write a single format to; `-` for standard output.
+    #[arg(long, short, visible_alias = "o", value_name = "FILE", conflicts_with = "name")]
+    output: Option<PathBuf>,
+    /// Architecture of the system, such as amd64 or arm64; this machine's by
+    /// default.
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<Platform>,
+    /// Size of disk images, such as 1024M or 4G; M is the default unit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    size: Option<u64>,
+    /// Compression of initial roots: zstd, gzip, lz4 or none, with a level
+    /// as in zstd:9.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    initrd_compression: Compression,
+    /// Unpack a kernel that unpacks itself.
+    #[arg(long)]
+    decompress_kernel: bool,
+    /// Accept nothing but what the lock file NAME.lock pins.
+    #[arg(long)]
+    locked: bool,
+    /// Print the merged manifest and build nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave the software bill of materials out of the image.
+    #[arg(long)]
+    no_sbom: bool,
+    /// Path of the software bill of materials in the image.
+    #[arg(long, value_name = "PATH", default_value = "sbom.spdx.json", hide_default_value = true)]
+    sbom_output_filename: String,
+    /// Accepted for LinuxKit's sake: the cache does better.
+    #[arg(long, value_name = "FILE", hide = true)]
+    input_tar: Option<PathBuf>,
+    /// Accepted for LinuxKit's sake: no Docker is asked.
+    #[arg(long, hide = true)]
+    docker: bool,
+    #[command(flatten)]
+    sources: SourceArgs,
+}
+
+fn formats_help() -> String {
+    let width = FORMATS.iter().map(|format| format.name.len()).max().unwrap_or(0);
+    let row = |format: &Format| format!("  {:<width$}  {}\n", format.name, format.about);
+    let rows: String = FORMATS.iter().map(row).collect();
+    format!("Formats:\n{rows}")
+}
+
+fn parse_format(name: &str) -> Result<&'static Format, String> {
+    let known = || FORMATS.iter().map(|format| format.name).collect::<Vec<_>>().join(", ");
+    format::find(name).ok_or_else(|| format!("no such format; there are {}", known()))
+}
+
+/// Reads a size of a disk: LinuxKit counts in MiB where no unit is given.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale: u64 = match &text[digits.len()..] {
+        "" | "M" | "MB" | "MiB" => 1 << 20,
+        "K" | "kB" | "KiB" => 1 << 10,
+        "G" | "GB" | "GiB" => 1 << 30,
+        "T" | "TB" | "TiB" => 1 << 40,
+        _ => return Err("expected a number and K, M, G or T".to_owned()),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(scale))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "expected a number above 0 and K, M, G or T".to_owned())
+}
+
+/// Runs the command.
+pub(super) fn run(args: Args, global: &Global) -> Result<()> {
+    let started = Instant::now();
+    let ui = global.ui();
+    args.check()?;
+    let fetch = |address: &str| args.sources.get(address, &ui);
+    let manifest = manifest::load(&args.manifests, &fetch)?;
+    if args.dry_run {
+        return ui::data(&manifest.to_yaml(&ToString::to_string));
+    }
+    let store = global.store()?;
+    let (system, lock) = assemble(&args, &manifest, &store, &ui)?;
+    let written = write(&args, &system, &store, &ui)?;
+    if !args.locked && args.output.is_none() {
+        let text = lock.to_text();
+        format::write_with(&args.lock_path(), |out| Ok(out.write_all(text.as_bytes())?))?;
+    }
+    report(&written, started, &ui)
+}
+
+impl Args {
+    fn check(&self) -> Result<()> {
+        let single = self.format.iter().find(|format| format.single);
+        if let (Some(single), true) = (single, self.format.len() > 1) {
+            bail!(Usage(format!("format `{}` must be the only format", single.name)));
+        }
+        if self.output.is_some() && !(self.format.len() == 1 && single.is_some()) {
+            let known = FORMATS.iter().filter(|format| format.single).map(|format| format.name);
+            let known: Vec<_> = known.collect();
+            bail!(Usage(format!("--output takes one of the formats {}", known.join(", "))));
+        }
+        if self.input_tar.is_some() && self.sources.pull {
+            bail!(Usage("--input-tar and --pull cannot be used together".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        let last = self.manifests.last().map_or(STDIN_NAME, String::as_str);
+        let stem = Path::new(last).file_stem().filter(|_| last != "-");
+        let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
+        self.name.clone().or(stem).unwrap_or_else(|| STDIN_NAME.to_owned())
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.dir.join(format!("{}.lock", self.name()))
+    }
+}
+
+/// Brings what a manifest names and assembles it; says what was brought.
+fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<(System, Lock)> {
+    let platform = args.arch.clone().unwrap_or_else(Platform::host);
+    let sources = args.sources.open(store, ui)?;
+    let locked = args.locked.then(|| Lock::read(&args.lock_path())).transpose()?;
+    let wanted: Vec<Reference> = system::references(manifest).into_iter().collect();
+    let brought = sources.bring(&wanted, &platform, locked.as_ref())?;
+    let mut layouts = BTreeMap::new();
+    for volume in &manifest.volumes {
+        let layout = volume.format.as_ref().is_some_and(|f| f.value == VolumeFormat::Oci);
+        let (Some(image), true) = (&volume.image, layout) else {
+            continue;
+        };
+        let platforms: Option<Vec<Platform>> = volume
+            .platforms
+            .as_ref()
+            .map(|platforms| platforms.iter().map(|platform| platform.value.clone()).collect());
+        let found = sources.bring_index(&image.value, platforms.as_deref(), locked.as_ref())?;
+        layouts.insert(volume.name.value.clone(), found);
+    }
+    ui.detail("assembling the root file system");
+    let images = flatten_all(&brought, store)?;
+    let inputs = Inputs {
+        images: &images,
+        layouts: &layouts,
+        store,
+        platform: &platform,
+        decompress_kernel: args.decompress_kernel,
+    };
+    Ok((system::assemble(manifest, &inputs)?, lock(&brought, &platform)))
+}
+
+fn flatten_all(
+    brought: &BTreeMap<Reference, Descriptor>,
+    store: &Store,
+) -> Result<BTreeMap<Reference, Named>> {
+    brought
+        .par_iter()
+        .map(|(reference, descriptor)| {
+            let image =
+                flatten(store, descriptor).with_context(|| format!("unpacking {reference}"))?;
+            let name = system::name(reference, descriptor);
+            Ok((reference.clone(), Named { name, image }))
+        })
+        .collect()
+}
+
+/// Pins what was brought.
+fn lock(brought: &BTreeMap<Reference, Descriptor>, platform: &Platform) -> Lock {
+    let mut lock = Lock::default();
+    for (reference, descriptor) in brought {
+        lock.insert(reference, Some(platform), descriptor.digest);
+    }
+    lock
+}
+
+/// Writes all formats in parallel, and gives no file its name before all
+/// are whole.
+fn write(args: &Args, system: &System, store: &Store, ui: &Ui) -> Result<Vec<Written>> {
+    let (name, dir) = (args.name(), args.dir.clone());
+    let stdout = args.output.as_deref() == Some(Path::new("-"));
+    let target = |ending: &str| match &args.output {
+        Some(_) if stdout => store.root().join("tmp/stdout"),
+        Some(file) => file.clone(),
+        None => dir.join(format!("{name}{ending}")),
+    };
+    let options = Options { compression: args.initrd_compression, size: args.size };
+    let distinct: BTreeSet<&str> = args.format.iter().map(|format| format.name).collect();
+    let formats: Vec<&Format> =
+        FORMATS.iter().filter(|format| distinct.contains(format.name)).collect();
+    let outputs: Vec<Output<'_>> = formats
+        .par_iter()
+        .map(|format| {
+            ui.detail(&format!("writing {}", format.name));
+            let mut output = Output::new(format.name, &target, store, &options);
+            (format.write)(system, &mut output)
+                .with_context(|| format!("writing format {}", format.name))?;
+            Ok(output)
+        })
+        .collect::<Result<_>>()?;
+    if stdout {
+        let mut out = std::io::stdout().lock();
+        outputs.into_iter().try_for_each(|output| output.copy_to(&mut out))?;
+        return Ok(Vec::new());
+    }
+    let written: Vec<Vec<Written>> =
+        outputs.into_iter().map(Output::commit).collect::<Result<_>>()?;
+    Ok(written.concat())
+}
+
+fn report(written: &[Written], started: Instant, ui: &Ui) -> Result<()> {
+    let took = started.elapsed();
+    if ui.json() {
+        return ui::json(&json!({ "files": written, "seconds": took.as_secs_f64() }));
+    }
+    if written.is_empty() {
+        return Ok(());
+    }
+    let row = |file: &Written| {
+        vec![
+            file.path.display().to_string(),
+            file.format.to_owned(),
+            table::size(file.size),
+            format!("sha256:{}", file.digest.short()),
+        ]
+    };
+    let rows: Vec<_> = written.iter().map(row).collect();
+    let table = table::table(&["FILE", "FORMAT", "SIZE", "DIGEST"], &[2], &rows);
+    ui.note(&format!("{table}built in {}", table::time(took)));
+    Ok(())
+}
