@@ -228,6 +228,7 @@ fn write(args: &Args, system: &System, store: &Store, ui: &Ui) -> Result<Vec<Wri
     let target = |ending: &str| match &args.output {
         Some(_) if stdout => store.root().join("tmp/stdout"),
         Some(file) => file.clone(),
+        None if dir == Path::new(".") => PathBuf::from(format!("{name}{ending}")),
         None => dir.join(format!("{name}{ending}")),
     };
     let options = Options { compression: args.initrd_compression, size: args.size };

@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod completions;
 mod global;
+mod interrupt;
 mod man;
 mod progress;
 mod run;
@@ -53,6 +54,11 @@ enum Command {
 }
 
 impl Command {
+    /// Says whether a command deals with interrupts itself.
+    fn minds_signals(&self) -> bool {
+        matches!(self, Self::Run(_))
+    }
+
     fn run(self, global: &Global) -> Result<ExitCode> {
         let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
         match self {
@@ -83,6 +89,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
+    if !cli.command.minds_signals() {
+        interrupt::end_cleanly();
+    }
     match cli.command.run(&cli.global) {
         Ok(code) => code,
         Err(error) if ui::is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ use crate::run::{self, Host, Options, Outcome, backend, report};
 /// The exit code is the guest's. Keys on a terminal: Ctrl-A x ends the guest,
 /// Ctrl-A h lists the others.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The image, and before it, if you like, the word `qemu`
     #[arg(value_name = "[qemu] PATH", required = true, num_args = 1..=2)]
     image: Vec<String>,
@@ -137,7 +137,7 @@ fn uuid(text: &str) -> Result<String, String> {
 }
 
 /// Runs the image and returns the exit code. `cache` is moby's cache folder.
-pub fn run(args: &Args, cache: &Path) -> Result<u8> {
+pub(super) fn run(args: &Args, cache: &Path) -> Result<u8> {
     let options = options(args)?;
     let host = Host {
         search: env::var("PATH").unwrap_or_default(),

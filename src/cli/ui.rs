@@ -54,11 +54,6 @@ impl Ui {
         }
     }
 
-    /// Tells a person what may be wrong.
-    pub(super) fn warn(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("warning: {text}"));
-    }
-
     /// Prints an event for a program that follows along.
     pub(super) fn event(&self, event: &impl Serialize) {
         if self.json

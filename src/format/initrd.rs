@@ -135,7 +135,7 @@ impl Cutter<'_> {
     }
 
     fn is_cut(&self, paths: &[Vec<u8>], len: u64) -> bool {
-        let by_path = |path: &Vec<u8>| Digest::of(path).bytes()[0] % CUT_ONE_IN == 0;
+        let by_path = |path: &Vec<u8>| Digest::of(path).bytes()[0].is_multiple_of(CUT_ONE_IN);
         (self.held > 0 && self.held + len > SEGMENT_MAX)
             || (self.held >= SEGMENT_MIN && paths.first().is_some_and(by_path))
     }

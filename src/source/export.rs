@@ -115,7 +115,7 @@ fn write_archive(store: &Store, name: &str, image: &Descriptor, tar: &mut Tar<'_
         // Uncompressed: every version of Docker reads that.
         let file_name = format!("{}.tar", diff_id.hex());
         if written.insert(*diff_id) {
-            append_file(tar, &file_name, &*store.layer(layer)?.tar)?;
+            append_file(tar, &file_name, &store.layer(layer)?.tar)?;
         }
         names.push(file_name);
     }

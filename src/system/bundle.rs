@@ -83,7 +83,7 @@ impl Assembly<'_> {
         let mounts = root_mounts(&folder, &files, readonly);
         runtime.mounts.splice(0..0, mounts);
         if let Some(service) = service {
-            runtime.restart = service.restart.as_ref().map(|restart| restart.0.clone());
+            runtime.restart = service.restart.as_ref().map(|restart| restart.0);
             runtime.after = service.after.iter().map(|name| name.value.clone()).collect();
             runtime.ready = service.ready.as_ref().map(manifest::Ready::contract);
         }
