@@ -1,3 +1,5 @@
+//! Tests of the store, on real folders.
+
 use std::io::Write;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the tree.
+
 use super::*;
 
 fn file(text: &str) -> Inode {

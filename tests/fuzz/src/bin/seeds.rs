@@ -1,0 +1,135 @@
+//! Writes what the fuzz targets start from: for each of them a folder of valid
+//! inputs, made by moby's own writers, and for manifests a list of their words.
+//!
+//! Usage: `fuzz-seeds FOLDER`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use moby::fs::Composed;
+use moby::fs::cpio::{Item, Writer};
+use moby::fs::fat::Options;
+use moby::tree::{Inode, Kind, Metadata, Tree};
+
+/// A manifest with a value of every kind.
+const MANIFEST: &str = include_str!("../manifest.yml");
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn main() -> Result<()> {
+    let folder = std::env::args_os().nth(1).context("usage: fuzz-seeds FOLDER")?;
+    let folder = Folder(folder.into());
+    folder.put("manifest", "whole", MANIFEST.as_bytes())?;
+    for part in MANIFEST.split("\n\n") {
+        let name = part.split(':').next().unwrap_or_default().trim();
+        folder.put("manifest", name, part.as_bytes())?;
+    }
+    folder.put("", "manifest.dict", words().as_bytes())?;
+    documents(&folder)?;
+    let plain = plain()?;
+    let volume = moby::fs::fat::plan(&plain, &Composed::default(), &Options::default())?;
+    let mut bytes = Vec::new();
+    std::io::copy(&mut volume.image.reader(), &mut bytes).context("reading the FAT volume")?;
+    folder.put("fat", "tree", &bytes)?;
+    let tree = linked(plain)?;
+    let mut bytes = Vec::new();
+    moby::fs::tar::write(&tree, &|_| vec![("LINUXKIT.source", "a".to_owned())], &mut bytes)?;
+    folder.put("tar", "tree", &bytes)?;
+    folder.put("cpio", "tree", &cpio(&tree)?)
+}
+
+/// Where the seeds go.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn put(&self, target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.0.join(target);
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let path: &Path = &folder.join(name);
+        std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// The words of the schema, as libFuzzer reads a dictionary.
+fn words() -> String {
+    fn gather(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                found.extend(members.keys().cloned());
+                members.values().for_each(|member| gather(member, found));
+            }
+            serde_json::Value::Array(members) => {
+                members.iter().for_each(|member| gather(member, found));
+            }
+            serde_json::Value::String(text) => {
+                found.insert(text.clone());
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    gather(&moby::manifest::schema(), &mut found);
+    let plain = |word: &&String| word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    found.iter().filter(plain).map(|word| format!("\"{word}\"\n")).collect()
+}
+
+/// One of each OCI document, and names of images.
+fn documents(folder: &Folder) -> Result<()> {
+    let descriptor = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{DIGEST}","size":2,"platform":{{"os":"linux","architecture":"arm64","variant":"v8"}},"annotations":{{"a":"b"}}}}"#
+    );
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{descriptor},{descriptor}]}}"#);
+    let manifest =
+        format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor}]}}"#);
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{"User":"a:b","Env":["A=b"],"Entrypoint":["x"],"Cmd":["y"],"WorkingDir":"/","Labels":{{"org.mobyproject.config":"{{}}"}}}},"rootfs":{{"type":"layers","diff_ids":["{DIGEST}"]}}}}"#
+    );
+    folder.put("oci", "index", index.as_bytes())?;
+    folder.put("oci", "manifest", manifest.as_bytes())?;
+    folder.put("oci", "config", config.as_bytes())?;
+    let pinned = format!("host.example:5000/a/b:c@{DIGEST}");
+    for (name, text) in
+        [("short", "busybox"), ("pinned", &pinned), ("deb", "deb:bash"), ("package", "@pkg:./x")]
+    {
+        folder.put("oci", name, text.as_bytes())?;
+    }
+    folder.put("oci", "digest", DIGEST.as_bytes())
+}
+
+/// A small tree of what every file system holds: folders and files.
+fn plain() -> Result<Tree> {
+    let mut tree = Tree::new();
+    put(&mut tree, "etc", Kind::directory())?;
+    put(&mut tree, "etc/motd", Kind::bytes(&b"welcome\n"[..]))?;
+    put(&mut tree, "etc/empty", Kind::bytes(Vec::new()))?;
+    put(&mut tree, &format!("etc/{}", "long".repeat(40)), Kind::bytes(vec![b'x'; 700]))?;
+    Ok(tree)
+}
+
+/// The same with links, devices and extended attributes.
+fn linked(mut tree: Tree) -> Result<Tree> {
+    put(&mut tree, "etc/link", Kind::Symlink((*b"motd").into()))?;
+    put(&mut tree, "null", Kind::Char(1, 3))?;
+    put(&mut tree, "disk", Kind::Block(8, 1))?;
+    put(&mut tree, "pipe", Kind::Fifo)?;
+    let file = tree.lookup(b"etc/motd").context("looking `etc/motd` up")?;
+    tree.link(file, b"etc/issue")?;
+    let xattr = ((*b"user.a").into(), (*b"b\nc").into());
+    tree.get_mut(file).meta.xattrs.extend([xattr]);
+    Ok(tree)
+}
+
+fn put(tree: &mut Tree, path: &str, kind: Kind) -> Result<()> {
+    let meta = Metadata { uid: 1000, ..Metadata::root(0o644, moby::env::EPOCH) };
+    tree.insert(path.as_bytes(), Inode { meta, kind, part: 0 }).map(drop)
+}
+
+fn cpio(tree: &Tree) -> Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new());
+    for walked in tree.walk().filter(|walked| !walked.path.is_empty() && !walked.link) {
+        let names = tree.walk().filter(|other| other.id == walked.id);
+        let item = Item { id: walked.id, paths: names.map(|other| other.path).collect() };
+        writer.append(tree, &item)?;
+    }
+    writer.finish()
+}
