@@ -16,6 +16,7 @@
 //! - [`disk`]: partition tables and virtual disks: bytes to bytes.
 //! - [`manifest`]: the YAML, loaded, merged, checked; every value knows its place.
 //! - [`source`]: where images come from: the Debian archive and others.
+//! - [`package`]: folders with a `build.yml`, built into images.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,6 +29,7 @@ pub mod fs;
 pub mod image;
 pub mod manifest;
 pub mod oci;
+pub mod package;
 pub mod run;
 pub mod source;
 pub mod store;

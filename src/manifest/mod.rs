@@ -15,7 +15,7 @@ mod dump;
 mod emit;
 mod image;
 mod load;
-mod node;
+pub(crate) mod node;
 pub(crate) mod part;
 mod place;
 mod plain;
@@ -181,9 +181,15 @@ pub fn parse_label(text: &str, origin: &str) -> Result<ImageConfig, InvalidManif
     if text.is_empty() {
         return Ok(ImageConfig::default());
     }
-    let source = place::Source { name: origin.into(), folder: None, text: text.into() };
-    let (config, problems) = decode(Arc::new(source));
-    place::finish(config, problems)
+    read(text, origin)
+}
+
+/// Reads a document of another kind than a manifest, such as a package's
+/// `build.yml`, with everything that is wrong in it.
+pub(crate) fn read<T: Part>(text: &str, name: &str) -> Result<T, InvalidManifest> {
+    let source = place::Source { name: name.into(), folder: None, text: text.into() };
+    let (value, problems) = decode(Arc::new(source));
+    place::finish(value, problems)
 }
 
 /// Returns the JSON schema (2020-12) of manifests.

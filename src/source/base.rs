@@ -43,7 +43,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Puts the layer into the store.
-pub(super) fn layer(store: &Store) -> Result<Descriptor> {
+pub fn base_layer(store: &Store) -> Result<Descriptor> {
     let (digest, size) = store.put_with(write).context("making the base layer")?;
     Ok(Descriptor::new(MEDIA_LAYER, digest, size))
 }

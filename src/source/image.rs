@@ -40,3 +40,15 @@ pub fn put_image(
     made.platform = Some(platform.clone());
     Ok(made)
 }
+
+/// Says whether an image is in the store with all its parts.
+pub fn is_whole(store: &Store, image: &Descriptor) -> bool {
+    let Ok(bytes) = store.read(&image.digest, 16 << 20) else {
+        return false;
+    };
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
+        return false;
+    };
+    let layer = |blob: &Descriptor| store.has(&blob.digest) || store.has_layer(&blob.digest);
+    store.has(&manifest.config.digest) && manifest.layers.iter().all(layer)
+}

@@ -28,10 +28,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 pub use archive::Archive;
+pub use base::base_layer;
 pub use choose::{DOCUMENT_MAX, Document};
 pub use debian::Debian;
 pub use export::{ExportFormat, export};
-pub use image::put_image;
+pub use image::{is_whole, put_image};
 pub use import::import;
 pub use keep::{Listed, collect, list, remove};
 pub use layout::Layout;

@@ -34,11 +34,10 @@ use self::index::Package;
 use self::relation::Target;
 use self::suite::{Suite, Wanted};
 use self::transport::Transport;
-use super::image::put_image;
-use super::{Source, base};
+use super::{Source, base_layer, is_whole, put_image};
 use crate::env;
 use crate::error::WithHint;
-use crate::oci::{Descriptor, Digest, MEDIA_LAYER, Manifest, Platform, Process, Reference};
+use crate::oci::{Descriptor, Digest, MEDIA_LAYER, Platform, Process, Reference};
 use crate::store::Store;
 
 /// The suite where none is named.
@@ -172,7 +171,7 @@ impl Debian {
     /// Makes the image of a request: what every system has, then the
     /// packages.
     pub fn image(&self, request: &Request, platform: &Platform) -> Result<Descriptor> {
-        let mut layers = vec![base::layer(&self.store)?];
+        let mut layers = vec![base_layer(&self.store)?];
         layers.extend(self.layers(request, platform)?);
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
         let process = Process { env: vec![path], ..Process::default() };
@@ -285,16 +284,4 @@ impl Source for Debian {
                 .to_owned()
         })
     }
-}
-
-/// Says whether an image is in the store with all its parts.
-fn is_whole(store: &Store, image: &Descriptor) -> bool {
-    let Ok(bytes) = store.read(&image.digest, 16 << 20) else {
-        return false;
-    };
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
-        return false;
-    };
-    let layer = |blob: &Descriptor| store.has(&blob.digest) || store.has_layer(&blob.digest);
-    store.has(&manifest.config.digest) && manifest.layers.iter().all(layer)
 }

@@ -15,7 +15,7 @@ use pgp::ser::Serialize;
 use pgp::types::Password;
 
 use super::*;
-use crate::oci::Config;
+use crate::oci::{Config, Manifest};
 
 /// A file of a package: path, contents; a link where they start with `->`.
 type File<'a> = (&'a str, &'a str);

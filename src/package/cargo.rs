@@ -1,0 +1,96 @@
+//! Builds programs of a Cargo workspace, static and the same on every machine.
+//!
+//! Paths of this machine are cut out of what the compiler writes; versions
+//! come from the lock file. The compiler's own version is the host's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::recipe::Cargo;
+use super::tag::workspace;
+use crate::env;
+use crate::error::WithHint;
+use crate::oci::Platform;
+
+/// How much of a failed build's output is told, in lines.
+const TOLD: usize = 40;
+
+/// Builds the members and returns the folder that holds the programs.
+pub(super) fn build(dir: &Path, recipe: &Cargo, platform: &Platform) -> Result<PathBuf> {
+    for program in recipe.requires.iter().flatten() {
+        find_program(program)?;
+    }
+    let root = workspace(dir)?;
+    let target = triple(platform)?;
+    let target_dir = root.join("target/moby-pkg");
+    let profile = recipe.profile.as_ref().map_or("release", |profile| &profile.value);
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(&root)
+        .args(["build", "--locked", "--profile", profile, "--target", target])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(recipe, &root, &target_dir))
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_TERM_COLOR", "never")
+        .env_remove("RUSTFLAGS");
+    for member in &recipe.packages {
+        command.args(["-p", &member.value]);
+    }
+    let output = command.output().context("starting cargo").hint(|| {
+        "install Rust: a package with `builder: cargo` is compiled on this machine".to_owned()
+    })?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines[lines.len().saturating_sub(TOLD)..].join("\n");
+        bail!("cargo build in {} failed, {}:\n{end}", root.display(), output.status);
+    }
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target_dir.join(target).join(folder))
+}
+
+fn triple(platform: &Platform) -> Result<&'static str> {
+    Ok(match platform.architecture.as_str() {
+        "amd64" => "x86_64-unknown-linux-gnu",
+        "arm64" => "aarch64-unknown-linux-gnu",
+        "riscv64" => "riscv64gc-unknown-linux-gnu",
+        _ => bail!("expected a platform that Rust builds for here, got {platform}"),
+    })
+}
+
+/// Returns the compiler's flags, separated as cargo wants them. Of several
+/// prefixes that match, the compiler takes the last.
+fn flags(recipe: &Cargo, root: &Path, target_dir: &Path) -> String {
+    let mut flags = recipe.rustflags.clone().unwrap_or_default();
+    if recipe.rustflags.is_none() {
+        flags.extend(["-C".to_owned(), "target-feature=+crt-static".to_owned()]);
+    }
+    let cargo = env::var("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| env::home().map(|home| home.join(".cargo")));
+    let paths = [
+        (cargo, "/cargo"),
+        (Some(root.to_owned()), "/source"),
+        (Some(target_dir.to_owned()), "/target"),
+    ];
+    for (path, name) in paths {
+        if let Some(path) = path {
+            flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+        }
+    }
+    flags.join("\x1f")
+}
+
+fn find_program(name: &str) -> Result<()> {
+    let path = env::var("PATH").unwrap_or_default();
+    if path.split(':').any(|dir| Path::new(dir).join(name).is_file()) {
+        return Ok(());
+    }
+    let missing = format!("expected the program `{name}` on this machine, found none");
+    Err(anyhow::anyhow!(missing)).hint(|| match name {
+        "protoc" => "install protobuf-compiler and libprotobuf-dev".to_owned(),
+        _ => format!("install `{name}`"),
+    })
+}
