@@ -20,6 +20,7 @@ pub mod mount;
 pub mod netlink;
 pub mod order;
 pub mod output;
+pub mod partition;
 pub mod port;
 pub mod prepare;
 pub mod reactor;

@@ -5,11 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use moby_bundle::path;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat, statfs};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
 
-use super::{Done, each, write};
+use super::{Done, each, root, write};
 use crate::cmdline::Cmdline;
 use crate::error::{Error, Result};
 use crate::mount;
@@ -182,8 +182,7 @@ pub(super) fn read_only(world: &mut World) -> Result<Done> {
     if world.args.has("rw") {
         return Ok(Done::Nothing);
     }
-    let on_disk = statfs("/").is_ok_and(|root| !matches!(root.f_type, 0x8584_58f6 | 0x0102_1994));
-    let bind = if on_disk { MountFlags::empty() } else { MountFlags::BIND };
+    let bind = if root::in_memory()? { MountFlags::BIND } else { MountFlags::empty() };
     match mount_remount("/", MountFlags::RDONLY | bind, c"") {
         Ok(()) => Ok(Done::Yes),
         Err(errno) => Err(Error::new("making read-only", "/", errno)),

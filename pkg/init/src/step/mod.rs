@@ -4,6 +4,7 @@
 //! all the same, for a system that half works can be looked at.
 
 mod clock;
+mod disk;
 mod filesystem;
 mod network;
 mod root;
@@ -60,6 +61,11 @@ const fn any(name: &'static str, about: &'static str, run: fn(&mut World) -> Res
 
 /// The boot.
 pub const STEPS: &[Step] = &[
+    machine(
+        "disk-root",
+        "with root=, hands over from a small initrd to the disk's init",
+        disk::run,
+    ),
     machine("root", "makes an initramfs a root that runc can pivot away from", root::run),
     machine(
         "mounts",

@@ -23,9 +23,14 @@ const TMPFS: i64 = 0x0102_1994;
 /// A folder that a tmpfs will cover soon.
 const POINT: &str = "/run";
 
-pub(super) fn run(_: &mut World) -> Result<Done> {
+/// Tells whether the root is the kernel's own, in memory.
+pub(super) fn in_memory() -> Result<bool> {
     let kind = statfs("/").map_err(|errno| Error::new("looking at", "/", errno))?.f_type;
-    if kind != RAMFS && kind != TMPFS {
+    Ok(kind == RAMFS || kind == TMPFS)
+}
+
+pub(super) fn run(_: &mut World) -> Result<Done> {
+    if !in_memory()? {
         return Ok(Done::Nothing);
     }
     fs::create_dir_all(POINT).map_err(|error| Error::io("making the folder", POINT, &error))?;
