@@ -20,9 +20,9 @@ use crate::format::{self, Compression, FORMATS, Format, Options, Output, Written
 use crate::image::flatten;
 use crate::manifest::{self, Manifest, VolumeFormat};
 use crate::oci::{Descriptor, Platform, Reference};
-use crate::source::Lock;
+use crate::source::{self, Lock};
 use crate::store::Store;
-use crate::system::{self, Inputs, Named, System};
+use crate::system::{self, Inputs, Named, Sbom, System};
 
 /// The name of a build whose manifest has none.
 const STDIN_NAME: &str = "moby";
@@ -186,12 +186,15 @@ fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<
     }
     ui.detail("assembling the root file system");
     let images = flatten_all(&brought, store)?;
+    let sbom = Sbom { path: args.sbom_output_filename.clone() };
+    let sbom = (!args.no_sbom).then_some(sbom);
     let inputs = Inputs {
         images: &images,
         layouts: &layouts,
         store,
         platform: &platform,
         decompress_kernel: args.decompress_kernel,
+        sbom: sbom.as_ref(),
     };
     Ok((system::assemble(manifest, &inputs)?, lock(&brought, &platform)))
 }
@@ -206,7 +209,8 @@ fn flatten_all(
             let image =
                 flatten(store, descriptor).with_context(|| format!("unpacking {reference}"))?;
             let name = system::name(reference, descriptor);
-            Ok((reference.clone(), Named { name, image }))
+            let statements = source::statements(store, descriptor)?;
+            Ok((reference.clone(), Named { name, image, statements }))
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::limited;
+use super::{limited, statements};
 use crate::error::WrongPlatform;
 use crate::oci::{Config, Descriptor, Digest, Index, Manifest, Platform, Reference};
 use crate::store::Store;
@@ -108,7 +108,8 @@ fn search(
     match Document::parse(&bytes).with_context(|| format!("reading {}", at.digest))? {
         Document::Index(index) => {
             for entry in &index.manifests {
-                if let Some(found) = search(entry, platform, read, offered, depth + 1)? {
+                if let Some(mut found) = search(entry, platform, read, offered, depth + 1)? {
+                    statements::remember(&mut found, &index);
                     return Ok(Some(found));
                 }
             }

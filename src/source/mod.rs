@@ -20,6 +20,7 @@ pub mod lock;
 mod named;
 mod parallel;
 pub mod progress;
+mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +40,7 @@ pub use layout::Layout;
 pub use lock::Lock;
 pub use named::Named;
 pub use progress::{Progress, Silent};
+pub use statements::statements;
 
 use crate::error::{NotFound, WithHint, WrongPlatform, is_not_found};
 use crate::oci::{Descriptor, Platform, Reference};
@@ -249,7 +251,15 @@ impl Sources {
             self.store.layer(layer)?;
             self.progress.finished(&item);
             Ok(())
-        })
+        })?;
+        // Statements are welcome, not needed.
+        match statements::remembered(descriptor) {
+            Some(kept) => match source.fetch(reference, &kept, &self.store) {
+                Err(error) if !is_not_found(&error) => Err(error),
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Asks one source after the other. Content that a source turns out not

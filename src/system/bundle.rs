@@ -12,7 +12,7 @@ use moby_bundle::{Interface, Mount, Namespaces, Runtime};
 use super::layered::Layered;
 use super::rootfs::{Resolver, prepare};
 use super::volume::indented;
-use super::{Assembly, config};
+use super::{Assembly, Named, config};
 use crate::manifest::{self, Container, ImageConfig, Service, Spanned};
 
 /// The indentation of LinuxKit's JSON.
@@ -44,7 +44,7 @@ impl Section {
     }
 }
 
-impl Assembly<'_> {
+impl<'a> Assembly<'a> {
     /// Adds the containers of all sections.
     pub(super) fn add_containers(&mut self) -> Result<()> {
         let manifest = self.manifest;
@@ -78,7 +78,7 @@ impl Assembly<'_> {
         let part = self.part(&named.name, format!("{}[{index}]", section.name()));
         self.add_folders(&folder, part)?;
         let readonly = spec.root.readonly;
-        let files = self.add_files_of(&named.name, &named.image.tree, &folder, readonly, part)?;
+        let files = self.add_files_of(named, &folder, readonly, part)?;
         let mut runtime = runtime(layered)?;
         let mounts = root_mounts(&folder, &files, readonly);
         runtime.mounts.splice(0..0, mounts);
@@ -95,8 +95,7 @@ impl Assembly<'_> {
     /// already; returns where they are.
     fn add_files_of(
         &mut self,
-        image: &str,
-        tree: &crate::tree::Tree,
+        named: &'a Named,
         folder: &str,
         readonly: bool,
         part: u32,
@@ -105,13 +104,15 @@ impl Assembly<'_> {
             self.add_folders(&format!("{folder}/tmp"), part)?;
         }
         self.add_folders(&format!("{folder}/{ROOTFS}"), part)?;
-        if let Some(known) = self.stored.get(image) {
+        if let Some(known) = self.stored.get(&named.name) {
             return Ok(known.clone());
         }
         let files = format!("{folder}/{}", if readonly { ROOTFS } else { "lower" });
         self.add_folders(&files, part)?;
-        self.tree.graft(files.as_bytes(), &prepare(tree, Resolver::Nobody)?, part)?;
-        self.stored.insert(image.to_owned(), files.clone());
+        let tree = prepare(&named.image.tree, Resolver::Nobody)?;
+        self.tree.graft(files.as_bytes(), &tree, part)?;
+        self.stored.insert(named.name.clone(), files.clone());
+        self.inventory.push((files.clone(), named));
         Ok(files)
     }
 }

@@ -22,6 +22,7 @@ impl Assembly<'_> {
         for (index, reference) in self.manifest.init.iter().enumerate() {
             let named = self.image(reference)?;
             let part = self.part(&named.name, format!("init[{index}]"));
+            self.inventory.push((String::new(), named));
             self.tree.graft(b"", &prepare(&named.image.tree, Resolver::Host)?, part)?;
             if let Some((_, database)) = regular(&named.image.tree, APK_DB) {
                 packages.extend(database.gather(APK_DB_MAX)?);

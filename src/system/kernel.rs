@@ -46,6 +46,7 @@ impl Assembly<'_> {
         let modules = name(&kernel.tar, "kernel.tar");
         let ucode = name(&kernel.ucode, "");
         let part = self.part(&named.name, "kernel".to_owned());
+        self.inventory.push((String::new(), named));
         let tree = &named.image.tree;
         self.add_folders("boot", part)?;
         let cmdline = name(&kernel.cmdline, "");

@@ -14,6 +14,7 @@ mod kernel;
 mod layered;
 mod names;
 mod rootfs;
+mod sbom;
 mod spec;
 mod users;
 mod volume;
@@ -25,13 +26,14 @@ use anyhow::{Context, Result};
 use crate::env::EPOCH;
 use crate::image::Image;
 use crate::manifest::{Disk, Manifest, Spanned};
-use crate::oci::{Descriptor, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::store::Store;
 use crate::tree::{Content, Inode, Kind, Metadata, Tree};
 use users::Users;
 
 pub use kernel::Kernel;
 pub use names::{name, references};
+pub use sbom::Sbom;
 
 /// Where a part of the tree came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +67,8 @@ pub struct Named {
     pub name: String,
     /// Its files and config.
     pub image: Image,
+    /// The store's blobs that state what is in it: in-toto, about SPDX.
+    pub statements: Vec<Digest>,
 }
 
 /// All that assembling needs besides the manifest.
@@ -80,6 +84,8 @@ pub struct Inputs<'a> {
     pub platform: &'a Platform,
     /// Takes the kernel out of the wrapping that unpacks it at boot.
     pub decompress_kernel: bool,
+    /// The bill of materials to add, if any.
+    pub sbom: Option<&'a Sbom>,
 }
 
 /// Assembles a system.
@@ -91,6 +97,7 @@ pub fn assemble(manifest: &Manifest, inputs: &Inputs<'_>) -> Result<System> {
     assembly.add_volumes()?;
     assembly.add_containers()?;
     assembly.add_files()?;
+    assembly.add_sbom()?;
     Ok(System {
         tree: assembly.tree,
         parts: assembly.parts,
@@ -110,6 +117,8 @@ struct Assembly<'a> {
     kernel: Option<Kernel>,
     /// Where each image's files lie in the tree, by its first user.
     stored: BTreeMap<String, String>,
+    /// Every image whose files are in the tree, and where.
+    inventory: Vec<(String, &'a Named)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -122,6 +131,7 @@ impl<'a> Assembly<'a> {
             parts: vec![Part::default()],
             kernel: None,
             stored: BTreeMap::new(),
+            inventory: Vec::new(),
         }
     }
 

@@ -61,6 +61,7 @@ impl Assembly<'_> {
                 let named = self.image(reference)?;
                 let part = self.part(&named.name, location.clone());
                 self.add_folders(&lower, part)?;
+                self.inventory.push((lower.clone(), named));
                 let tree = prepare(&named.image.tree, Resolver::Host)?;
                 self.tree.graft(lower.as_bytes(), &tree, part)?;
             }
