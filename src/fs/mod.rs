@@ -6,13 +6,18 @@
 mod calendar;
 mod composed;
 mod contents;
+mod device;
+pub mod erofs;
 pub mod extents;
 pub mod fat;
 pub mod iso9660;
 mod largest;
+mod order;
 mod ordered;
 #[cfg(test)]
 mod sample;
+mod scratch;
+mod sink;
 pub mod squashfs;
 mod window;
 

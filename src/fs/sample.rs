@@ -46,16 +46,21 @@ pub(crate) fn prose(len: usize, seed: u64) -> Vec<u8> {
 pub(crate) fn judge(tool: &str) -> bool {
     let found = Command::new(tool).arg("--help").output().is_ok();
     if !found {
-        writeln!(stderr(), "skipped: {tool} is not installed").unwrap();
+        skipped(&format!("{tool} is not installed"));
     }
     found
+}
+
+/// Tells what a test leaves out, and why.
+pub(crate) fn skipped(why: &str) {
+    writeln!(stderr(), "skipped: {why}").unwrap();
 }
 
 /// Says whether devices, owners and attributes can be made here.
 pub(crate) fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        writeln!(stderr(), "skipped: only root can extract devices and owners").unwrap();
+        skipped("only root can extract devices and owners");
     }
     root
 }
@@ -88,6 +93,8 @@ pub(crate) fn everything() -> Tree {
     let mut holes = vec![0; 2_000_003];
     holes[1_000_000..1_000_010].copy_from_slice(b"in between");
     put(&mut tree, b"holes/middle", plain(0o644), Kind::bytes(holes));
+    let ends = [vec![1; 5], vec![0; 1_000_000], vec![2; 5]].concat();
+    put(&mut tree, b"holes/inside", plain(0o644), Kind::bytes(ends));
     put(&mut tree, b"holes/all", plain(0o644), Kind::bytes(vec![0; 1 << 20]));
     put(&mut tree, b"nodes/char", plain(0o620), Kind::Char(1, 3));
     put(&mut tree, b"nodes/block", plain(0o660), Kind::Block(259, 0x1_2345));

@@ -70,6 +70,11 @@ impl<'a> Fields<'a> {
         Ok(self.take(N)?.try_into().expect("as many bytes as were taken"))
     }
 
+    /// Takes one byte.
+    pub(crate) fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
     /// Takes 16 bits.
     pub(crate) fn u16(&mut self) -> Result<u16> {
         Ok(u16::from_le_bytes(self.array()?))

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 
 use super::format::{DATA_PLAIN, NONE_32, NONE_64};
 use super::image::Image;
-use super::record::{Body, Record, device};
+use super::record::{Body, Record};
+use crate::fs::device;
 
 /// Describes the superblock, every inode by name, and the tables of the
 /// squashfs image in `len` bytes of a file from `offset` on.
@@ -76,8 +77,8 @@ fn inode(path: &[u8], record: &Record, text: &mut String) -> Result<()> {
             }
         }
         Body::Symlink(target) => write!(text, "symlink {}", target.escape_ascii())?,
-        Body::Block(encoded) => write!(text, "block {:?}", device(*encoded))?,
-        Body::Char(encoded) => write!(text, "char {:?}", device(*encoded))?,
+        Body::Block(encoded) => write!(text, "block {:?}", device::decode(*encoded))?,
+        Body::Char(encoded) => write!(text, "char {:?}", device::decode(*encoded))?,
         Body::Fifo => write!(text, "fifo")?,
         Body::Socket => write!(text, "socket")?,
     }

@@ -9,6 +9,7 @@ use super::directory::Listed;
 use super::format::{
     BLOCK, CHAR, DIRECTORY, DIRECTORY_EXTRA, EXTENDED, FIFO, FILE, NONE_32, SOCKET, SYMLINK,
 };
+use crate::fs::device;
 use crate::tree::{Kind, Metadata};
 
 /// The distinct owners and groups, by index.
@@ -115,7 +116,7 @@ impl Common<'_> {
                 record.extend(target);
             }
             Kind::Char(major, minor) | Kind::Block(major, minor) => {
-                push(&mut record, &[device(*major, *minor)?]);
+                push(&mut record, &[device::encode(*major, *minor)?]);
             }
             _ => {}
         }
@@ -143,12 +144,4 @@ fn push(record: &mut Vec<u8>, fields: &[u32]) {
     for field in fields {
         record.extend(field.to_le_bytes());
     }
-}
-
-fn device(major: u32, minor: u32) -> Result<u32> {
-    ensure!(
-        major < 1 << 12 && minor < 1 << 20,
-        "expected a device number of 12 and 20 bits, got {major}:{minor}"
-    );
-    Ok(minor & 0xff | major << 8 | (minor & !0xff) << 12)
 }

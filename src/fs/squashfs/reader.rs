@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::extract::Extractor;
 use super::format::Position;
 use super::image::Image;
-use super::record::{Body, Record, device};
+use super::record::{Body, Record};
+use crate::fs::device;
 use crate::tree::{Id, Inode, Kind, Metadata, Tree, join};
 
 /// How many names an image may have.
@@ -45,11 +46,11 @@ fn inode(image: &Image, record: &Record, extractor: &mut Extractor<'_>) -> Resul
         Body::File(blocks) => Kind::File(extractor.content(blocks)?),
         Body::Symlink(target) => Kind::Symlink(target.as_slice().into()),
         Body::Char(encoded) => {
-            let (major, minor) = device(*encoded);
+            let (major, minor) = device::decode(*encoded);
             Kind::Char(major, minor)
         }
         Body::Block(encoded) => {
-            let (major, minor) = device(*encoded);
+            let (major, minor) = device::decode(*encoded);
             Kind::Block(major, minor)
         }
         Body::Fifo => Kind::Fifo,

@@ -190,8 +190,3 @@ fn check_name(name: &[u8]) -> Result<()> {
     ensure!(name.len() <= 255, "expected a name of up to 255 bytes, got {}", name.len());
     Ok(())
 }
-
-/// Splits a device number into major and minor.
-pub(super) fn device(encoded: u32) -> (u32, u32) {
-    (encoded >> 8 & 0xfff, encoded & 0xff | encoded >> 12 & !0xff)
-}

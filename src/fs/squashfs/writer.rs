@@ -16,6 +16,8 @@ use super::inode::{Common, Ids, type_of};
 use super::metadata::Metadata;
 use super::xattr;
 use crate::fs::contents::Contents;
+use crate::fs::order::Order;
+use crate::fs::sink::Sink;
 use crate::store;
 use crate::tree::{Id, Inode, Kind, Tree};
 
@@ -31,7 +33,7 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
     let contents = Contents::of(tree);
     let packs = write_contents(&contents, options, &mut image)?;
     let order = Order::of(tree)?;
-    superblock.inodes = order.count;
+    superblock.inodes = order.count();
 
     superblock.inode_table = image.at;
     let mut tables = Tables::new(tree, &order, options, &mut image);
@@ -46,7 +48,7 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
     superblock.fragments = u32::try_from(packs.fragments.len() / 16)?;
     superblock.fragment_table = table(&packs.fragments, options, &mut image)?;
     superblock.export_table = match options.export {
-        true => table(&order.references(&placed)?, options, &mut image)?,
+        true => table(&placed.by_number(&order), options, &mut image)?,
         false => NONE_64,
     };
     superblock.ids = ids.all.len() as u16;
@@ -57,24 +59,6 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
         None => NONE_64,
     };
     finish(superblock, base, image)
-}
-
-/// Counts what is written.
-struct Sink<'a> {
-    out: &'a mut dyn store::Out,
-    at: u64,
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(buf)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// Leaves room for the superblock, and writes the compressor's options.
@@ -159,67 +143,18 @@ fn write_contents(contents: &Contents, options: &Options, image: &mut Sink<'_>) 
     Ok(packs)
 }
 
-/// The directories, parents first, and each inode's number and names.
-struct Order {
-    directories: Vec<(Id, Id)>,
-    numbers: Vec<u32>,
-    links: Vec<u32>,
-    count: u32,
-}
-
-impl Order {
-    fn of(tree: &Tree) -> Result<Self> {
-        let none = vec![0; tree.capacity()];
-        let mut order =
-            Self { directories: Vec::new(), numbers: none.clone(), links: none, count: 0 };
-        order.number(tree.root());
-        let mut waiting = vec![(tree.root(), tree.root())];
-        while let Some((id, parent)) = waiting.pop() {
-            order.directories.push((id, parent));
-            // `.` and the name in the parent; each subdirectory adds its `..`.
-            order.links[id.index()] += 2;
-            let first = waiting.len();
-            for entry in tree.entries(id).into_iter().flat_map(|entries| entries.values()) {
-                order.number(entry.id);
-                if tree.entries(entry.id).is_some() {
-                    order.links[id.index()] += 1;
-                    waiting.push((entry.id, id));
-                } else {
-                    order.links[entry.id.index()] += 1;
-                }
-            }
-            waiting[first..].reverse();
-        }
-        Ok(order)
-    }
-
-    fn number(&mut self, id: Id) {
-        let number = &mut self.numbers[id.index()];
-        if *number == 0 {
-            self.count += 1;
-            *number = self.count;
-        }
-    }
-
-    /// Returns the export table's records: the place of each inode by number.
-    fn references(&self, placed: &Placed) -> Result<Vec<u8>> {
-        let mut records = vec![0; self.count as usize * 8];
-        for (number, position) in self.numbers.iter().zip(&placed.0) {
-            if let (Some(at), Some(position)) = (number.checked_sub(1), position) {
-                let at = at as usize * 8;
-                records[at..at + 8].copy_from_slice(&position.reference().to_le_bytes());
-            }
-        }
-        Ok(records)
-    }
-}
-
 /// Where each inode's record stands.
 struct Placed(Vec<Option<Position>>);
 
 impl Placed {
     fn get(&self, id: Id) -> Result<Position> {
         self.0[id.index()].context("expected an inode to be written before its directory")
+    }
+
+    /// Returns the export table's records.
+    fn by_number(&self, order: &Order) -> Vec<u8> {
+        let places = order.inodes.iter().filter_map(|id| self.0[id.index()]);
+        places.flat_map(|position| position.reference().to_le_bytes()).collect()
     }
 }
 
@@ -306,7 +241,7 @@ impl<'a, W: Write> Tables<'a, W> {
         let listed = Listing::of(&listed).write(&mut self.directories)?;
         // The root's parent is a number that no inode has.
         let parent =
-            if id == parent { self.order.count + 1 } else { self.order.numbers[parent.index()] };
+            if id == parent { self.order.count() + 1 } else { self.order.numbers[parent.index()] };
         common.directory(&listed, parent, &mut self.ids)
     }
 

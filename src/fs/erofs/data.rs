@@ -1,0 +1,176 @@
+//! File contents: packed piece by piece, in parallel, into whole blocks.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Options;
+use super::codec::{Compression, Extent, PIECE, Packed};
+use super::format::{BLOCK, CHUNK, HOLE};
+use super::layout::INLINE_MAX;
+use crate::fs::contents::Group;
+use crate::fs::ordered::Ordered;
+use crate::tree::Content;
+
+/// Where one file's contents ended up. Blocks are counted from the pack's
+/// beginning until the writer moves them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Stored {
+    /// Length in bytes.
+    pub(super) len: u64,
+    /// The first block.
+    pub(super) start: u32,
+    /// How many blocks.
+    pub(super) blocks: u32,
+    /// How many bytes at the end are for the inode to hold.
+    pub(super) tail: u32,
+    /// How the blocks make up the file.
+    pub(super) form: Form,
+}
+
+/// How blocks make up a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Form {
+    /// One after another.
+    #[default]
+    Flat,
+    /// In extents, some of them compressed.
+    Extents(Vec<Extent>),
+    /// In chunks, some of them [`HOLE`]s.
+    Chunks(Vec<u32>),
+}
+
+/// Where a group's contents ended up.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Pack {
+    /// One for each of the group's contents.
+    pub(super) files: Vec<Stored>,
+    /// Length of the pack in blocks.
+    pub(super) blocks: u32,
+}
+
+/// A piece of a file, ready.
+struct Piece {
+    file: usize,
+    last: bool,
+    packed: Packed,
+    /// Which of its chunks hold anything; the bytes are theirs only.
+    chunks: Vec<bool>,
+}
+
+struct Packer<'a> {
+    options: &'a Options,
+    out: &'a mut dyn Write,
+    jobs: Ordered<Result<Piece>>,
+    pack: Pack,
+    // Of the file whose pieces come in: its extents and its chunks.
+    extents: Vec<Extent>,
+    chunks: Vec<u32>,
+}
+
+/// Packs a group's contents and writes them to `out`.
+pub(super) fn pack(group: &Group, options: &Options, out: &mut dyn Write) -> Result<Pack> {
+    let pack = Pack { files: vec![Stored::default(); group.contents.len()], blocks: 0 };
+    let jobs = Ordered::new(PIECE * 2);
+    let (extents, chunks) = (Vec::new(), Vec::new());
+    let mut packer = Packer { options, out, jobs, pack, extents, chunks };
+    for (file, content) in group.contents.iter().enumerate() {
+        packer.file(file, content)?;
+    }
+    while let Some(done) = packer.jobs.next() {
+        packer.store(done?)?;
+    }
+    Ok(packer.pack)
+}
+
+impl Packer<'_> {
+    fn file(&mut self, file: usize, content: &Content) -> Result<()> {
+        let len = content.len();
+        self.pack.files[file].len = len;
+        let mut at = 0;
+        while at < len {
+            let size = (len - at).min(PIECE as u64) as usize;
+            let (content, options) = (content.clone(), self.options.clone());
+            let last = at + size as u64 == len;
+            let done = self.jobs.push(move || {
+                let mut bytes = vec![0; size];
+                content.read_exact_at(&mut bytes, at)?;
+                let (packed, chunks) = prepare(bytes, &options)?;
+                Ok(Piece { file, last, packed, chunks })
+            });
+            at += size as u64;
+            done.map_or(Ok(()), |done| self.store(done?))?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, mut piece: Piece) -> Result<()> {
+        let file = &mut self.pack.files[piece.file];
+        if self.extents.is_empty() && self.chunks.is_empty() {
+            file.start = self.pack.blocks;
+        }
+        for extent in &piece.packed.extents {
+            // In one run as long as they begin where blocks do.
+            let known = self.extents.last_mut();
+            let known =
+                known.filter(|known| known.raw && (known.len as usize).is_multiple_of(BLOCK));
+            let merged = known.filter(|_| extent.raw).and_then(|known| {
+                known.len = known.len.checked_add(extent.len)?;
+                known.blocks += extent.blocks;
+                Some(())
+            });
+            if merged.is_none() {
+                self.extents.push(*extent);
+            }
+        }
+        let mut next = self.pack.blocks;
+        for full in &piece.chunks {
+            self.chunks.push(if *full { next } else { HOLE });
+            next += if *full { (CHUNK / BLOCK) as u32 } else { 0 };
+        }
+        let holes = self.chunks.contains(&HOLE);
+        let flat = !holes && self.extents.iter().all(|extent| extent.raw);
+        let tail = (file.len % BLOCK as u64) as usize;
+        let bytes = &mut piece.packed.bytes;
+        if piece.last && flat && (1..=INLINE_MAX).contains(&tail) {
+            bytes.truncate(bytes.len() - BLOCK);
+            file.tail = tail as u32;
+        }
+        self.out.write_all(bytes).context("writing file contents")?;
+        let blocks = (bytes.len() / BLOCK) as u32;
+        file.blocks += blocks;
+        let total = self.pack.blocks.checked_add(blocks);
+        self.pack.blocks = total.context("expected contents of less than 16 TiB")?;
+        if piece.last {
+            let extents = std::mem::take(&mut self.extents);
+            let chunks = std::mem::take(&mut self.chunks);
+            file.form = match (flat, holes) {
+                (true, _) => Form::Flat,
+                (_, true) => Form::Chunks(chunks),
+                _ => Form::Extents(extents),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Packs a piece; without compression, it leaves out the chunks of zeros.
+fn prepare(bytes: Vec<u8>, options: &Options) -> Result<(Packed, Vec<bool>)> {
+    if options.compression != Compression::None {
+        return Ok((options.compression.pack(&bytes, options.cluster as usize)?, Vec::new()));
+    }
+    let chunks: Vec<bool> = bytes.chunks(CHUNK).map(|chunk| !is_zero(chunk)).collect();
+    let mut bytes = bytes;
+    if chunks.contains(&false) {
+        let full = bytes.chunks(CHUNK).zip(&chunks).filter(|(_, full)| **full);
+        bytes = full.flat_map(|(chunk, _)| chunk).copied().collect();
+    }
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    Ok((Packed { extents: Vec::new(), bytes }, chunks))
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    bytes.chunks(BLOCK).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}

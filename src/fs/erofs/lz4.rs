@@ -1,0 +1,216 @@
+//! Fills a block of a given size with as much input as fits it, compressed as
+//! LZ4: erofs wants compressed data in whole blocks, and room left over in
+//! the last one is lost.
+//!
+//! A greedy matcher with one candidate for each hash, as fast LZ4 encoders
+//! are. Follows the LZ4 Block Format Description: the last match begins at
+//! least 12 bytes before the end, the last 5 bytes are literals.
+
+/// Log of the number of hashed positions.
+const HASH_LOG: u32 = 14;
+/// How far back a match may begin.
+const DISTANCE: usize = 65_535;
+/// The shortest match.
+const MATCH_MIN: usize = 4;
+/// The last match begins this far before the end.
+const MATCH_LIMIT: usize = 12;
+/// Bytes at the end that are literals.
+const LITERALS_MIN: usize = 5;
+/// What the last sequence needs: a token and literals.
+const RESERVE: usize = 1 + MATCH_LIMIT;
+/// After how many misses the search makes longer steps, as a log.
+const PATIENCE: usize = 6;
+
+/// Positions of the input by hash. Kept for the next call.
+#[derive(Debug)]
+pub(super) struct Table(Vec<u32>);
+
+impl Table {
+    /// Makes a table.
+    pub(super) fn new() -> Self {
+        Self(vec![0; 1 << HASH_LOG])
+    }
+}
+
+/// Compresses the beginning of `input` into at most `room` bytes, appended to
+/// `out`, and returns how much of the input they hold.
+pub(super) fn fill(input: &[u8], room: usize, table: &mut Table, out: &mut Vec<u8>) -> usize {
+    // Zero means nothing: what stands at the very beginning is not found again.
+    table.0.fill(0);
+    let mut filler = Filler { input, end: out.len() + room, out };
+    let mut anchor = 0;
+    let mut at = 1;
+    while let Some((start, from)) = filler.search(&mut table.0, anchor, at) {
+        let len = filler.match_len(start, from);
+        let Some(taken) = filler.sequence(anchor, start, start - from, len) else {
+            break;
+        };
+        anchor = start + taken;
+        at = anchor;
+        if taken < len {
+            break;
+        }
+        if at >= 2 && at + 8 <= input.len() {
+            table.0[hash(word(input, at - 2))] = (at - 2) as u32;
+        }
+    }
+    filler.last(anchor)
+}
+
+struct Filler<'a> {
+    input: &'a [u8],
+    out: &'a mut Vec<u8>,
+    // How long `out` may become.
+    end: usize,
+}
+
+impl Filler<'_> {
+    /// Finds the next match at or after `at`: where it begins, and where the
+    /// same bytes are.
+    fn search(&self, table: &mut [u32], anchor: usize, mut at: usize) -> Option<(usize, usize)> {
+        let input = self.input;
+        let limit = input.len().checked_sub(MATCH_LIMIT)?;
+        // Beyond, the literals alone would fill the room.
+        let room = self.end.checked_sub(self.out.len() + RESERVE)?;
+        let limit = limit.min(anchor.saturating_add(room));
+        let mut misses = 1 << PATIENCE;
+        while at < limit {
+            let here = word(input, at);
+            let slot = &mut table[hash(here)];
+            let from = *slot as usize;
+            *slot = at as u32;
+            if from > 0 && at - from <= DISTANCE && word(input, from) as u32 == here as u32 {
+                return Some(self.backwards(anchor, at, from));
+            }
+            at += misses >> PATIENCE;
+            misses += 1;
+        }
+        None
+    }
+
+    fn backwards(&self, anchor: usize, mut at: usize, mut from: usize) -> (usize, usize) {
+        while at > anchor && from > 0 && self.input[at - 1] == self.input[from - 1] {
+            at -= 1;
+            from -= 1;
+        }
+        (at, from)
+    }
+
+    fn match_len(&self, start: usize, from: usize) -> usize {
+        let limit = self.input.len() - LITERALS_MIN;
+        let mut len = MATCH_MIN;
+        while start + len + 8 <= limit {
+            let differing = word(self.input, start + len) ^ word(self.input, from + len);
+            if differing != 0 {
+                return len + (differing.trailing_zeros() / 8) as usize;
+            }
+            len += 8;
+        }
+        while start + len < limit && self.input[start + len] == self.input[from + len] {
+            len += 1;
+        }
+        len
+    }
+
+    /// Appends literals and a match, shortened where the room demands it, and
+    /// returns how much of the match there was room for.
+    fn sequence(&mut self, anchor: usize, start: usize, back: usize, len: usize) -> Option<usize> {
+        let literals = start - anchor;
+        let fixed = 1 + extra(literals) + literals + 2;
+        let left = self.end.checked_sub(self.out.len() + fixed + RESERVE)?;
+        let len = len.min(MATCH_MIN + 14 + 255 * left);
+        let beyond = len - MATCH_MIN;
+        self.out.push((literals.min(15) << 4 | beyond.min(15)) as u8);
+        self.lengthen(literals);
+        self.out.extend_from_slice(&self.input[anchor..start]);
+        self.out.extend_from_slice(&(back as u16).to_le_bytes());
+        self.lengthen(beyond);
+        Some(len)
+    }
+
+    /// Appends the last literals, as many as there is room for, and returns
+    /// where in the input the block ends.
+    fn last(&mut self, anchor: usize) -> usize {
+        let room = self.end.saturating_sub(self.out.len() + 1);
+        let mut literals = (self.input.len() - anchor).min(room);
+        literals -= extra(literals).saturating_sub(room - literals).min(literals);
+        self.out.push((literals.min(15) << 4) as u8);
+        self.lengthen(literals);
+        self.out.extend_from_slice(&self.input[anchor..anchor + literals]);
+        anchor + literals
+    }
+
+    fn lengthen(&mut self, len: usize) {
+        if let Some(mut rest) = len.checked_sub(15) {
+            while rest >= 255 {
+                self.out.push(255);
+                rest -= 255;
+            }
+            self.out.push(rest as u8);
+        }
+    }
+}
+
+/// Returns how many bytes a length takes beyond the token's four bits.
+fn extra(len: usize) -> usize {
+    len.checked_sub(15).map_or(0, |rest| rest / 255 + 1)
+}
+
+fn word(input: &[u8], at: usize) -> u64 {
+    let bytes = input[at..at + 8].try_into().expect("eight bytes were taken");
+    u64::from_le_bytes(bytes)
+}
+
+fn hash(word: u64) -> usize {
+    // Five bytes, as a longer match is worth more.
+    ((word << 24).wrapping_mul(889_523_592_379) >> (64 - HASH_LOG)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::sample::{noise, prose};
+
+    fn check(input: &[u8], room: usize) -> (usize, usize) {
+        let mut out = Vec::new();
+        let taken = fill(input, room, &mut Table::new(), &mut out);
+        assert!(out.len() <= room, "{} in {room}", out.len());
+        let mut plain = vec![0; taken];
+        assert_eq!(lz4_flex::block::decompress_into(&out, &mut plain).unwrap(), taken);
+        assert!(plain == input[..taken]);
+        (taken, out.len())
+    }
+
+    #[test]
+    fn fills_the_room() {
+        for room in [4096, 8192, 65_536] {
+            for input in [prose(1 << 20, 1), noise(1 << 20, 1), vec![0; 1 << 25]] {
+                let (taken, len) = check(&input, room);
+                assert!(taken < input.len() && len > room - 2, "{taken} in {len} of {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn takes_all_there_is() {
+        for len in (0..300).chain([4000, 40_000]) {
+            for input in [prose(len, 1), noise(len, 1), vec![7; len], b"abcde".repeat(len / 5)] {
+                assert_eq!(check(&input, 65_536).0, input.len());
+            }
+        }
+    }
+
+    #[test]
+    fn compresses_what_repeats() {
+        let (taken, len) = check(&prose(100_000, 3), 65_536);
+        assert!(taken == 100_000 && len < 50_000, "{taken} in {len}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fills_any_room(len in 0_usize..3000, alphabet in 1_u8..200, room in 13_usize..2000) {
+            let input: Vec<u8> = noise(len, 5).into_iter().map(|b| b % alphabet).collect();
+            check(&input, room);
+        }
+    }
+}
