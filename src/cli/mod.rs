@@ -11,6 +11,7 @@ mod completions;
 mod global;
 mod interrupt;
 mod man;
+mod pkg;
 mod progress;
 mod run;
 mod schema;
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Build(build::Args),
     Run(run::Args),
+    Pkg(pkg::Args),
     Cache(cache::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -64,6 +66,7 @@ impl Command {
         match self {
             Self::Build(args) => done(build::run(args, global)),
             Self::Run(args) => run::run(&args, &global.cache_dir()).map(ExitCode::from),
+            Self::Pkg(args) => done(pkg::run(args, global)),
             Self::Cache(args) => done(cache::run(args, global)),
             Self::Schema(args) => done(schema::run(args, global)),
             Self::Completions(args) => done(completions::run(args, global)),

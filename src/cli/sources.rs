@@ -6,6 +6,8 @@ use anyhow::Result;
 
 use super::progress::Shown;
 use super::ui::Ui;
+use crate::package::Packages;
+use crate::source::debian::{Debian, Options};
 use crate::source::{self, Sources};
 use crate::store::Store;
 
@@ -22,18 +24,37 @@ pub(super) struct SourceArgs {
     /// Ask a mirror first: HOST=ADDRESS, or ADDRESS for all.
     #[arg(long, value_name = "MIRROR")]
     mirror: Vec<String>,
+    /// Address of the Debian archive, in place of that of the host's apt.
+    #[arg(long, value_name = "ADDRESS")]
+    debian_mirror: Option<String>,
 }
 
 impl SourceArgs {
     /// Makes the sources, in the order of asking.
     pub(super) fn open(&self, store: &Store, ui: &Ui) -> Result<Sources> {
+        let debian = self.debian(store);
         let list: Vec<Box<dyn source::Source>> = vec![
             Box::new(source::Named::new(store.clone())),
             Box::new(source::Layout::new(store.clone())),
             Box::new(source::Archive::new(store.clone())),
-            Box::new(source::Debian::new(store.clone(), source::debian::Options::from_env())),
+            Box::new(Arc::clone(&debian)),
+            Box::new(Packages::new(store.clone(), debian, None)),
         ];
         Ok(Sources::new(store.clone(), Arc::new(Shown::new(ui)), list))
+    }
+
+    /// Makes what builds packages.
+    pub(super) fn packages(&self, store: &Store, org: Option<String>) -> Packages {
+        Packages::new(store.clone(), self.debian(store), org)
+    }
+
+    fn debian(&self, store: &Store) -> Arc<Debian> {
+        let mut options = Options { refresh: self.pull, ..Options::from_env() };
+        options.offline = self.offline;
+        if let Some(mirror) = &self.debian_mirror {
+            options.archive.mirror = Some(mirror.clone());
+        }
+        Arc::new(Debian::new(store.clone(), options))
     }
 
     /// Gets a manifest by its address.

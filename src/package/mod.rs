@@ -36,6 +36,14 @@ pub const LABEL_CONFIG: &str = "org.mobyproject.config";
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Returns the full name of a package's image, `docker.io/ORG/IMAGE:TAG`.
+/// `org` takes the place of the package's own organisation.
+pub fn name(dir: &Path, org: Option<&str>) -> Result<String> {
+    let recipe = Recipe::read(dir)?;
+    let tag = tag(dir, &recipe).with_context(|| format!("hashing {}", dir.display()))?;
+    Ok(format!("{}:{tag}", recipe.repository(org)))
+}
+
 /// A package that is in the store.
 #[derive(Clone, Debug)]
 pub struct Built {
@@ -62,13 +70,6 @@ impl Packages {
     /// the place of each package's own organisation.
     pub fn new(store: Store, debian: Arc<Debian>, org: Option<String>) -> Self {
         Self { store, debian, org, building: Mutex::default() }
-    }
-
-    /// Returns the full name of a package's image, `docker.io/ORG/IMAGE:TAG`.
-    pub fn name(&self, dir: &Path) -> Result<String> {
-        let recipe = Recipe::read(dir)?;
-        let tag = tag(dir, &recipe).with_context(|| format!("hashing {}", dir.display()))?;
-        Ok(format!("{}:{tag}", recipe.repository(self.org.as_deref())))
     }
 
     /// Builds a package for one platform, unless the store has it. `force`

@@ -44,7 +44,7 @@ fn builds_once_and_alike() {
     let (_cache, packages) = packages();
     let platform = Platform::linux("amd64");
     let first = packages.build(dir.path(), &platform, false).unwrap();
-    assert_eq!(first.name, packages.name(dir.path()).unwrap());
+    assert_eq!(first.name, name(dir.path(), None).unwrap());
     assert!(first.fresh && first.name.starts_with("docker.io/moby/demo:"));
     let again = packages.build(other.path(), &platform, false).unwrap();
     assert!(!again.fresh && again.image.digest == first.image.digest);
@@ -114,8 +114,7 @@ fn refuses_what_it_cannot_build() {
         let error = packages.build(dir.path(), &Platform::linux("amd64"), false).unwrap_err();
         assert!(format!("{error:#}").contains(expected), "{recipe}: {error:#}");
     }
-    let (_cache, packages) = packages();
     let nothing = tempfile::tempdir().unwrap();
-    let error = packages.name(nothing.path()).unwrap_err();
+    let error = name(nothing.path(), None).unwrap_err();
     assert!(crate::error::hint(&error).unwrap().contains("build.yml"));
 }

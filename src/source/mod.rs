@@ -85,6 +85,30 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 }
 
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Descriptor>> {
+        (**self).resolve(reference, platform)
+    }
+
+    fn fetch(&self, reference: &Reference, descriptor: &Descriptor, store: &Store) -> Result<()> {
+        (**self).fetch(reference, descriptor, store)
+    }
+
+    fn fetch_each(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        store: &Store,
+        arrived: &Arrived<'_>,
+    ) -> Result<()> {
+        (**self).fetch_each(reference, descriptor, store, arrived)
+    }
+
+    fn resolve_index(&self, reference: &Reference) -> Result<Option<Descriptor>> {
+        (**self).resolve_index(reference)
+    }
+}
+
 /// The sources of a run, in the order of asking.
 #[derive(Debug)]
 pub struct Sources {

@@ -61,6 +61,8 @@ pub struct Options {
     pub expired: bool,
     /// Asks the archive again for what was resolved before.
     pub refresh: bool,
+    /// Never asks the archive.
+    pub offline: bool,
     /// Root folder of the host's configuration; `/` where absent.
     pub host: Option<PathBuf>,
 }
@@ -192,6 +194,10 @@ impl Debian {
         let mut suites = self.suites.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = suites.get(&wanted) {
             return Ok(Arc::clone(known));
+        }
+        if self.options.offline {
+            let missing = anyhow::anyhow!("expected Debian's archive, but this run is offline");
+            return Err(missing).hint(|| "run once without --offline".to_owned());
         }
         let host = self.options.host.clone().unwrap_or_else(|| PathBuf::from("/"));
         let archives = apt::find(&host, &self.options.archive)?;
