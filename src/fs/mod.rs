@@ -8,6 +8,7 @@ mod composed;
 mod contents;
 mod device;
 pub mod erofs;
+pub mod ext4;
 pub mod extents;
 pub mod fat;
 pub mod iso9660;
