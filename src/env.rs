@@ -27,6 +27,12 @@ pub fn home() -> Option<PathBuf> {
     var("HOME").map(PathBuf::from)
 }
 
+/// Returns Docker's configuration: below `$DOCKER_CONFIG` or the home folder.
+pub fn docker_config() -> Option<PathBuf> {
+    let dir = var("DOCKER_CONFIG").map(PathBuf::from);
+    Some(dir.or_else(|| home().map(|home| home.join(".docker")))?.join("config.json"))
+}
+
 /// Returns the default cache folder: `$MOBY_CACHE`, or below
 /// `$XDG_CACHE_HOME`, or below the home folder.
 pub fn cache_dir() -> PathBuf {

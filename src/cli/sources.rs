@@ -1,14 +1,17 @@
 //! The options by which a command finds images, and the sources they give.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::progress::Shown;
 use super::ui::Ui;
+use crate::env;
 use crate::package::Packages;
 use crate::source::debian::{Debian, Options};
-use crate::source::{self, Sources};
+use crate::source::registry::{self, Http, Mirror};
+use crate::source::{self, Registry, Sources};
 use crate::store::Store;
 
 /// Options by which images are found.
@@ -23,24 +26,39 @@ pub(super) struct SourceArgs {
     offline: bool,
     /// Ask a mirror first: HOST=ADDRESS, or ADDRESS for all.
     #[arg(long, value_name = "MIRROR")]
-    mirror: Vec<String>,
+    mirror: Vec<Mirror>,
     /// Address of the Debian archive, in place of that of the host's apt.
     #[arg(long, value_name = "ADDRESS")]
     debian_mirror: Option<String>,
+    /// Speak plain http to a registry: HOST or HOST:PORT.
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// Trust the certificate authorities of a PEM file too.
+    #[arg(long, value_name = "FILE")]
+    cert_file: Vec<PathBuf>,
 }
 
 impl SourceArgs {
     /// Makes the sources, in the order of asking.
     pub(super) fn open(&self, store: &Store, ui: &Ui) -> Result<Sources> {
+        let progress = Arc::new(Shown::new(ui));
         let debian = self.debian(store);
-        let list: Vec<Box<dyn source::Source>> = vec![
-            Box::new(source::Named::new(store.clone())),
+        let mut list: Vec<Box<dyn source::Source>> = vec![
             Box::new(source::Layout::new(store.clone())),
             Box::new(source::Archive::new(store.clone())),
             Box::new(Arc::clone(&debian)),
             Box::new(Packages::new(store.clone(), debian, None)),
         ];
-        Ok(Sources::new(store.clone(), Arc::new(Shown::new(ui)), list))
+        if !self.offline {
+            let options = self.registry();
+            let http = Arc::new(Http::new(&options)?);
+            let registry = Registry::new(store.clone(), progress.clone(), http, options);
+            list.push(Box::new(registry));
+        }
+        if !self.pull {
+            list.insert(0, Box::new(source::Named::new(store.clone())));
+        }
+        Ok(Sources::new(store.clone(), progress, list))
     }
 
     /// Makes what builds packages.
@@ -59,6 +77,17 @@ impl SourceArgs {
 
     /// Gets a manifest by its address.
     pub(super) fn get(&self, address: &str, _ui: &Ui) -> Result<Vec<u8>> {
-        anyhow::bail!("cannot get {address}")
+        Http::new(&self.registry())?.get(address)
+    }
+
+    fn registry(&self) -> registry::Options {
+        registry::Options {
+            mirrors: self.mirror.clone(),
+            insecure: self.insecure_registry.clone(),
+            authorities: self.cert_file.clone(),
+            docker_config: env::docker_config(),
+            helper_path: env::var("PATH"),
+            ..registry::Options::default()
+        }
     }
 }

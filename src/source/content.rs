@@ -65,7 +65,11 @@ impl<C: Content> Source for C {
     }
 
     fn resolve_index(&self, reference: &Reference) -> Result<Option<Descriptor>> {
-        self.root(reference)
+        let Some(root) = self.root(reference)? else {
+            return Ok(None);
+        };
+        document(self, reference, &root, self.store())?;
+        Ok(Some(root))
     }
 }
 

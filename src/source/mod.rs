@@ -9,6 +9,7 @@ mod archive;
 mod base;
 mod choose;
 mod content;
+mod credentials;
 pub mod debian;
 mod export;
 mod files;
@@ -20,6 +21,7 @@ pub mod lock;
 mod named;
 mod parallel;
 pub mod progress;
+pub mod registry;
 mod statements;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,10 +42,11 @@ pub use layout::Layout;
 pub use lock::Lock;
 pub use named::Named;
 pub use progress::{Progress, Silent};
+pub use registry::Registry;
 pub use statements::statements;
 
 use crate::error::{NotFound, WithHint, WrongPlatform, is_not_found};
-use crate::oci::{Descriptor, Platform, Reference};
+use crate::oci::{Descriptor, ImageRef, Platform, Reference};
 use crate::store::{Store, is_damage};
 use parallel::{Permits, each};
 
@@ -192,10 +195,17 @@ impl Sources {
         let Some(platforms) = platforms else {
             return source.fetch(reference, root, &self.store);
         };
+        // By digest, so that a tag that moves meanwhile does not matter.
+        let pinned = match reference {
+            Reference::Image(image) => {
+                Reference::Image(ImageRef { digest: Some(root.digest), ..image.clone() })
+            }
+            other => other.clone(),
+        };
         for platform in platforms {
-            let read = |blob: &Descriptor| self.store.read(&blob.digest, DOCUMENT_MAX);
-            let manifest = choose::choose(reference, root, platform, &read)?;
-            source.fetch(reference, &manifest, &self.store)?;
+            if let Some(manifest) = source.resolve(&pinned, platform)? {
+                source.fetch(reference, &manifest, &self.store)?;
+            }
         }
         Ok(())
     }

@@ -28,7 +28,6 @@ pub struct Item {
 }
 
 impl Item {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the registry comes next"))]
     pub(super) fn fetch(reference: &Reference, blob: &Descriptor) -> Self {
         Self::new(reference, blob, Stage::Fetch)
     }

@@ -223,6 +223,7 @@ fn refuses_damaged_layouts_and_names_nothing() {
     let folder = dir.path().join("layout");
     let files = layout(&folder);
     for (name, bytes) in files.iter().filter(|(name, _)| name != "oci-layout") {
+        let (_dir, store) = self::store();
         std::fs::write(folder.join(name), &bytes[..bytes.len() - 1]).unwrap();
         assert!(import(&folder, &store).is_err(), "{name}");
         std::fs::write(folder.join(name), bytes).unwrap();
