@@ -24,7 +24,7 @@ pub use tag::tag;
 use self::layer::LayerWriter;
 use crate::error::WithHint;
 use crate::manifest::part::Part;
-use crate::oci::{Descriptor, Index, MEDIA_INDEX, MEDIA_LAYER, Platform, Process, Reference};
+use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Index, MEDIA_INDEX, MEDIA_LAYER, Platform, Process, Reference};
 use crate::source::debian::{self, Debian, Request, relation::Target};
 use crate::source::{Source, base_layer, is_whole, put_image};
 use crate::store::Store;
@@ -185,7 +185,10 @@ impl Source for Packages {
         let Reference::Package(dir) = reference else {
             return Ok(None);
         };
-        Ok(Some(self.build(Path::new(dir), platform, false)?.image))
+        let mut built = self.build(Path::new(dir), platform, false)?;
+        // Records name the package by its tag, not by a path of this machine.
+        built.image.annotations.insert(ANNOTATION_REF_NAME.into(), built.name);
+        Ok(Some(built.image))
     }
 
     fn fetch(&self, reference: &Reference, descriptor: &Descriptor, store: &Store) -> Result<()> {
