@@ -13,6 +13,9 @@ use crate::fs::contents::Group;
 use crate::fs::ordered::Ordered;
 use crate::tree::Content;
 
+/// From how many pieces on a file is looked at for holes.
+const LARGE: u64 = 8;
+
 /// Where one file's contents ended up. Blocks are counted from the pack's
 /// beginning until the writer moves them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -64,17 +67,24 @@ struct Packer<'a> {
     out: &'a mut dyn Write,
     jobs: Ordered<Result<Piece>>,
     pack: Pack,
-    // Of the file whose pieces come in: its extents and its chunks.
+    // Of the file whose pieces come in.
+    parts: Parts,
+}
+
+/// What a file is made of, as its pieces come in: extents or chunks.
+#[derive(Default)]
+struct Parts {
     extents: Vec<Extent>,
     chunks: Vec<u32>,
+    compressed: bool,
+    holes: bool,
 }
 
 /// Packs a group's contents and writes them to `out`.
 pub(super) fn pack(group: &Group, options: &Options, out: &mut dyn Write) -> Result<Pack> {
     let pack = Pack { files: vec![Stored::default(); group.contents.len()], blocks: 0 };
     let jobs = Ordered::new(PIECE * 2);
-    let (extents, chunks) = (Vec::new(), Vec::new());
-    let mut packer = Packer { options, out, jobs, pack, extents, chunks };
+    let mut packer = Packer { options, out, jobs, pack, parts: Parts::default() };
     for (file, content) in group.contents.iter().enumerate() {
         packer.file(file, content)?;
     }
@@ -88,10 +98,14 @@ impl Packer<'_> {
     fn file(&mut self, file: usize, content: &Content) -> Result<()> {
         let len = content.len();
         self.pack.files[file].len = len;
+        let mut options = self.options.clone();
+        if mostly_zeros(content)? {
+            options.compression = Compression::None;
+        }
         let mut at = 0;
         while at < len {
             let size = (len - at).min(PIECE as u64) as usize;
-            let (content, options) = (content.clone(), self.options.clone());
+            let (content, options) = (content.clone(), options.clone());
             let last = at + size as u64 == len;
             let done = self.jobs.push(move || {
                 let mut bytes = vec![0; size];
@@ -106,34 +120,14 @@ impl Packer<'_> {
     }
 
     fn store(&mut self, mut piece: Piece) -> Result<()> {
+        if self.parts.is_empty() {
+            self.pack.files[piece.file].start = self.pack.blocks;
+        }
+        self.parts.add(&piece, self.pack.blocks);
         let file = &mut self.pack.files[piece.file];
-        if self.extents.is_empty() && self.chunks.is_empty() {
-            file.start = self.pack.blocks;
-        }
-        for extent in &piece.packed.extents {
-            // In one run as long as they begin where blocks do.
-            let known = self.extents.last_mut();
-            let known =
-                known.filter(|known| known.raw && (known.len as usize).is_multiple_of(BLOCK));
-            let merged = known.filter(|_| extent.raw).and_then(|known| {
-                known.len = known.len.checked_add(extent.len)?;
-                known.blocks += extent.blocks;
-                Some(())
-            });
-            if merged.is_none() {
-                self.extents.push(*extent);
-            }
-        }
-        let mut next = self.pack.blocks;
-        for full in &piece.chunks {
-            self.chunks.push(if *full { next } else { HOLE });
-            next += if *full { (CHUNK / BLOCK) as u32 } else { 0 };
-        }
-        let holes = self.chunks.contains(&HOLE);
-        let flat = !holes && self.extents.iter().all(|extent| extent.raw);
         let tail = (file.len % BLOCK as u64) as usize;
         let bytes = &mut piece.packed.bytes;
-        if piece.last && flat && (1..=INLINE_MAX).contains(&tail) {
+        if piece.last && self.parts.is_flat() && (1..=INLINE_MAX).contains(&tail) {
             bytes.truncate(bytes.len() - BLOCK);
             file.tail = tail as u32;
         }
@@ -143,16 +137,73 @@ impl Packer<'_> {
         let total = self.pack.blocks.checked_add(blocks);
         self.pack.blocks = total.context("expected contents of less than 16 TiB")?;
         if piece.last {
-            let extents = std::mem::take(&mut self.extents);
-            let chunks = std::mem::take(&mut self.chunks);
-            file.form = match (flat, holes) {
-                (true, _) => Form::Flat,
-                (_, true) => Form::Chunks(chunks),
-                _ => Form::Extents(extents),
-            };
+            file.form = std::mem::take(&mut self.parts).form();
         }
         Ok(())
     }
+}
+
+impl Parts {
+    fn is_empty(&self) -> bool {
+        self.extents.is_empty() && self.chunks.is_empty()
+    }
+
+    fn is_flat(&self) -> bool {
+        !self.holes && !self.compressed
+    }
+
+    /// Adds a piece, whose bytes begin at block `next`.
+    fn add(&mut self, piece: &Piece, mut next: u32) {
+        for extent in &piece.packed.extents {
+            self.compressed |= !extent.raw;
+            // In one run as long as they begin where blocks do.
+            let known = self.extents.last_mut().filter(|known| known.raw && extent.raw);
+            let merged = known.and_then(|known| {
+                let whole = (known.len as usize).is_multiple_of(BLOCK);
+                known.len = known.len.checked_add(extent.len).filter(|_| whole)?;
+                known.blocks += extent.blocks;
+                Some(())
+            });
+            if merged.is_none() {
+                self.extents.push(*extent);
+            }
+        }
+        for full in &piece.chunks {
+            self.holes |= !full;
+            self.chunks.push(if *full { next } else { HOLE });
+            // What would go beyond is told when the blocks are counted.
+            next = next.saturating_add(if *full { (CHUNK / BLOCK) as u32 } else { 0 });
+        }
+    }
+
+    fn form(self) -> Form {
+        match (self.compressed, self.holes) {
+            (true, _) => Form::Extents(self.extents),
+            (_, true) => Form::Chunks(self.chunks),
+            _ => Form::Flat,
+        }
+    }
+}
+
+/// Says whether a large file is mostly zeros: then it is better stored in
+/// chunks than compressed, as compressed files have no holes.
+fn mostly_zeros(content: &Content) -> Result<bool> {
+    let pieces = content.len() / PIECE as u64;
+    let mut zeros = 0;
+    let mut bytes = Vec::new();
+    for piece in (0..pieces).filter(|_| pieces >= LARGE) {
+        let at = piece * PIECE as u64;
+        // Mostly the first block tells.
+        let is_zeros = [BLOCK, PIECE].into_iter().try_fold(true, |so_far, len| {
+            if !so_far {
+                return Ok(false);
+            }
+            bytes.resize(len, 0);
+            content.read_exact_at(&mut bytes, at).map(|()| is_zero(&bytes))
+        });
+        zeros += u64::from(is_zeros.context("looking for holes")?);
+    }
+    Ok(zeros * 4 > pieces * 3)
 }
 
 /// Packs a piece; without compression, it leaves out the chunks of zeros.
