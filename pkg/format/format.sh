@@ -24,12 +24,19 @@ gpt | dos) ;;
 esac
 told() { [ -z "$verbose" ] || echo "format: $*"; }
 
-# Disks, as the kernel names them, that hold nothing: no partitions, no file system that blkid
-# knows, and zeros where a table would be.
+# Says whether a MiB of a disk, counted from its start, can be read and is all zeros.
+zeros() {
+    read=$(dd if="$1" bs=1M skip="$2" count=1 2> /dev/null | wc -c)
+    [ "$read" -gt 0 ] || return 1
+    [ "$(dd if="$1" bs=1M skip="$2" count=1 2> /dev/null | tr -d '\000' | wc -c)" = 0 ]
+}
+
+# A disk holds nothing if it has no partitions, and zeros where tables and file systems begin and
+# where arrays of disks leave their marks: in the first MiB and the last.
 blank() {
     for dir in "/sys/block/$1/$1"*; do [ -e "$dir" ] && return 1; done
-    [ -z "$(blkid "/dev/$1")" ] || return 1
-    [ "$(dd if="/dev/$1" bs=64k count=1 2> /dev/null | tr -d '\000' | wc -c)" = 0 ]
+    last=$((($(cat "/sys/block/$1/size") - 1) / 2048))
+    zeros "/dev/$1" 0 && zeros "/dev/$1" "$last"
 }
 
 if [ $# -gt 0 ]; then

@@ -15,8 +15,13 @@ done
 [ $# = 1 ] || { echo "usage: mountie [-label LABEL | -device DEVICE] FOLDER" >&2; exit 2; }
 mkdir -p "$1"
 
-# Types that this kernel mounts without a loader of their own.
-attempt() { mount -t "$(blkid "$1" | sed -n 's/.* TYPE="\([^"]*\)".*/\1/p')" "$1" "$2"; }
+# Each type in turn: asking for one loads its module, which trying all that are loaded would not.
+attempt() {
+    for type in ext4 xfs btrfs vfat; do
+        mount -t "$type" "$1" "$2" 2> /dev/null && return 0
+    done
+    return 1
+}
 
 # A disk may come up later than this container.
 tries=0
@@ -24,7 +29,10 @@ while :; do
     found=$device
     [ -z "$label" ] || found=$(findfs "LABEL=$label" 2> /dev/null) || found=
     if [ -n "$found" ] && [ -b "$found" ]; then
-        attempt "$found" "$1"
+        attempt "$found" "$1" || {
+            echo "mountie: expected ext4, xfs, btrfs or vfat on $found" >&2
+            exit 1
+        }
         echo "mountie: $found on $1"
         exit 0
     fi
@@ -32,7 +40,7 @@ while :; do
         for dir in /sys/block/*/*/partition; do
             [ -e "$dir" ] || continue
             dir=${dir%/partition}
-            if attempt "/dev/${dir##*/}" "$1" 2> /dev/null; then
+            if attempt "/dev/${dir##*/}" "$1"; then
                 echo "mountie: /dev/${dir##*/} on $1"
                 exit 0
             fi
