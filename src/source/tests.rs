@@ -1,3 +1,5 @@
+//! Tests of the sources, on layouts and archives made here.
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
