@@ -159,6 +159,12 @@ impl Args {
         self.name.clone().or(stem).unwrap_or_else(|| STDIN_NAME.to_owned())
     }
 
+    /// Returns the folder of the last manifest; this one, for what is no file.
+    fn base(&self) -> PathBuf {
+        let last = Path::new(self.manifests.last().map_or(".", String::as_str));
+        last.parent().filter(|_| last.is_file()).unwrap_or(Path::new(".")).to_owned()
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.dir.join(format!("{}.lock", self.name()))
     }
@@ -168,7 +174,7 @@ impl Args {
 fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<(System, Lock)> {
     let platform = args.arch.clone().unwrap_or_else(Platform::host);
     let sources = args.sources.open(store, ui)?;
-    let locked = args.locked.then(|| Lock::read(&args.lock_path())).transpose()?;
+    let locked = args.locked.then(|| Lock::read(&args.lock_path(), &args.base())).transpose()?;
     let wanted: Vec<Reference> = system::references(manifest).into_iter().collect();
     let brought = sources.bring(&wanted, &platform, locked.as_ref())?;
     let mut layouts = BTreeMap::new();
@@ -196,7 +202,7 @@ fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<
         decompress_kernel: args.decompress_kernel,
         sbom: sbom.as_ref(),
     };
-    Ok((system::assemble(manifest, &inputs)?, lock(&brought, &platform)))
+    Ok((system::assemble(manifest, &inputs)?, lock(&brought, &platform, &args.base())))
 }
 
 fn flatten_all(
@@ -216,8 +222,8 @@ fn flatten_all(
 }
 
 /// Pins what was brought.
-fn lock(brought: &BTreeMap<Reference, Descriptor>, platform: &Platform) -> Lock {
-    let mut lock = Lock::default();
+fn lock(brought: &BTreeMap<Reference, Descriptor>, platform: &Platform, base: &Path) -> Lock {
+    let mut lock = Lock::new(base);
     for (reference, descriptor) in brought {
         lock.insert(reference, Some(platform), descriptor.digest);
     }

@@ -24,7 +24,9 @@ pub use tag::tag;
 use self::layer::LayerWriter;
 use crate::error::WithHint;
 use crate::manifest::part::Part;
-use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Index, MEDIA_INDEX, MEDIA_LAYER, Platform, Process, Reference};
+use crate::oci::{
+    ANNOTATION_REF_NAME, Descriptor, Index, MEDIA_INDEX, MEDIA_LAYER, Platform, Process, Reference,
+};
 use crate::source::debian::{self, Debian, Request, relation::Target};
 use crate::source::{Source, base_layer, is_whole, put_image};
 use crate::store::Store;

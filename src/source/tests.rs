@@ -207,7 +207,7 @@ fn honours_the_lock() {
     let (wanted, arm) = (["t/multi:1".parse().unwrap()], Platform::linux("arm64"));
     let bring = |lock: Option<&Lock>| sources(&store).bring(&wanted, &arm, lock);
     let found = bring(None).unwrap().remove(&wanted[0]).unwrap();
-    let mut lock = Lock::default();
+    let mut lock = Lock::new(Path::new("."));
     assert!(bring(Some(&lock)).is_err());
     lock.insert(&wanted[0], Some(&arm), found.digest);
     assert_eq!(bring(Some(&lock)).unwrap()[&wanted[0]].digest, found.digest);

@@ -1,5 +1,3 @@
-#![expect(clippy::print_stderr, reason = "a missing judge is told")]
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Cursor, Seek, SeekFrom, Write};

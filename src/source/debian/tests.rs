@@ -65,7 +65,7 @@ fn compressed(bytes: &[u8], how: &str) -> Vec<u8> {
 fn ar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut ar = b"!<arch>\n".to_vec();
     for (name, bytes) in members {
-        write!(ar, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", bytes.len())
+        writeln!(ar, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, "100644", bytes.len())
             .unwrap();
         ar.extend_from_slice(bytes);
         if bytes.len() % 2 == 1 {
