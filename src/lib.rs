@@ -14,12 +14,14 @@
 //! - [`store`]: content by digest on disk, and layers unpacked and indexed.
 //! - [`fs`]: file systems on disk: a tree to bytes, and back to look at.
 //! - [`disk`]: partition tables and virtual disks: bytes to bytes.
+//! - [`boot`]: what firmware starts from: EFI files, boot code, ESP, discs.
 //! - [`manifest`]: the YAML, loaded, merged, checked; every value knows its place.
 //! - [`source`]: where images come from: the Debian archive and others.
 //! - [`package`]: folders with a `build.yml`, built into images.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod boot;
 pub mod cli;
 pub mod disk;
 pub mod env;

@@ -13,7 +13,7 @@ pub const FAT: u8 = 0x0c;
 /// A Linux partition.
 pub const LINUX: u8 = 0x83;
 /// What stands for a whole GPT disk.
-pub(super) const PROTECTIVE: u8 = 0xee;
+pub(crate) const PROTECTIVE: u8 = 0xee;
 /// The most bytes of boot code.
 pub(super) const CODE: usize = 440;
 
@@ -72,7 +72,7 @@ pub fn plan(disk: &Disk) -> Result<(Extents, Vec<Range<u64>>)> {
 }
 
 /// Makes an entry of the table.
-pub(super) fn entry(kind: u8, active: bool, first: u64, count: u64) -> Result<[u8; 16]> {
+pub(crate) fn entry(kind: u8, active: bool, first: u64, count: u64) -> Result<[u8; 16]> {
     let short = |n: u64| u32::try_from(n).context("addressing a partition beyond 2 TiB by MBR");
     let mut entry = [0; 16];
     entry[0] = if active { 0x80 } else { 0 };

@@ -16,7 +16,7 @@ mod largest;
 mod order;
 mod ordered;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod scratch;
 mod sink;
 pub mod squashfs;

@@ -50,7 +50,12 @@ pub(super) fn assign(names: &[&[u8]]) -> Result<Vec<Name>> {
             continue;
         }
         let text = check(name)?;
-        let short = alias(text, &mut used, &mut next)?;
+        // In capitals it may be short enough to need no number.
+        let capitals = exact(text.to_ascii_uppercase().as_bytes());
+        let short = match capitals.filter(|short| used.insert(*short)) {
+            Some(short) => short,
+            None => alias(text, &mut used, &mut next)?,
+        };
         assigned.push(Name { short, long: text.encode_utf16().collect() });
     }
     Ok(assigned)
@@ -179,7 +184,7 @@ mod tests {
             "_~1._",
             "LONGNA~1.TXT",
             "ALONGN~1.TXT",
-            "LDLINU~1.SYS",
+            "LDLINUX.SYS",
         ];
         // The alias that is some other file's very name is left to that one.
         assert_eq!(shorts(&names)[1..], wanted[1..]);
@@ -192,7 +197,9 @@ mod tests {
         let assigned = assign(&names).unwrap();
         let distinct: BTreeSet<Short> = assigned.iter().map(|name| name.short).collect();
         assert_eq!(distinct.len(), names.len());
-        assert_eq!(spoken(&assigned[19_999].short), b"MO~20000.KO");
+        // The first ten are short enough in capitals.
+        assert_eq!(spoken(&assigned[9].short), b"MODULE-9.KO");
+        assert_eq!(spoken(&assigned[19_999].short), b"MO~19990.KO");
     }
 
     #[test]
