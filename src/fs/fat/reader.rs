@@ -128,11 +128,14 @@ impl<'a> Opened<'a> {
             _ => Bits::ThirtyTwo,
         };
         ensure!((all.bits == Bits::ThirtyTwo) == wide, "expected a FAT volume of one kind");
-        let bytes = usize::try_from(u64::from(table) * u64::from(sector))?;
+        let (_, most) = all.bits.clusters();
+        ensure!(u64::from(all.clusters) <= most, "expected at most {most} clusters");
+        let bytes = u64::from(table) * u64::from(sector);
         let needed = ((u64::from(all.clusters) + 2) * all.bits.width()).div_ceil(8);
-        ensure!(bytes as u64 >= needed, "expected a table of {needed} bytes, got {bytes}");
+        ensure!(bytes >= needed, "expected a table of {needed} bytes, got {bytes}");
         let at = u64::from(all.reserved) * u64::from(sector);
-        let table = image.bytes(at, bytes).context("reading the file allocation table")?;
+        let table = image.bytes(at, needed as usize);
+        let table = table.context("reading the file allocation table")?;
         let root_cluster = if wide { u32_at(44) } else { 0 };
         let id = u32_at(if wide { 67 } else { 39 });
         Ok(Self { image, all, root_cluster, id, hidden: u32_at(28), table })
