@@ -100,9 +100,9 @@ impl Compression {
 impl Packed {
     fn lz4(&mut self, rest: &[u8], cluster: usize) -> usize {
         LZ4_STATE.with_borrow_mut(|(table, body)| {
-            body.clear();
-            let taken = lz4::fill(rest, cluster, table, body);
-            self.add(rest, taken, body)
+            body.resize(cluster, 0);
+            let (taken, used) = lz4::fill(rest, body, table);
+            self.add(rest, taken, &body[..used])
         })
     }
 

@@ -7,7 +7,7 @@
 //! least 12 bytes before the end, the last 5 bytes are literals.
 
 /// Log of the number of hashed positions.
-const HASH_LOG: u32 = 14;
+const HASH_LOG: u32 = 13;
 /// How far back a match may begin.
 const DISTANCE: usize = 65_535;
 /// The shortest match.
@@ -21,6 +21,9 @@ const RESERVE: usize = 1 + MATCH_LIMIT;
 /// After how many misses the search makes longer steps, as a log.
 const PATIENCE: usize = 6;
 
+/// How many literals are copied without asking how many they are.
+const SHORT: usize = 16;
+
 /// Positions of the input by hash. Kept for the next call.
 #[derive(Debug)]
 pub(super) struct Table(Vec<u32>);
@@ -32,12 +35,12 @@ impl Table {
     }
 }
 
-/// Compresses the beginning of `input` into at most `room` bytes, appended to
-/// `out`, and returns how much of the input they hold.
-pub(super) fn fill(input: &[u8], room: usize, table: &mut Table, out: &mut Vec<u8>) -> usize {
+/// Compresses the beginning of `input` into `out`, as much as fits, and returns
+/// how many bytes of the input those are, and how many of the output.
+pub(super) fn fill(input: &[u8], out: &mut [u8], table: &mut Table) -> (usize, usize) {
     // Zero means nothing: what stands at the very beginning is not found again.
     table.0.fill(0);
-    let mut filler = Filler { input, end: out.len() + room, out };
+    let mut filler = Filler { input, out, used: 0 };
     let mut anchor = 0;
     let mut at = 1;
     while let Some((start, from)) = filler.search(&mut table.0, anchor, at) {
@@ -54,14 +57,14 @@ pub(super) fn fill(input: &[u8], room: usize, table: &mut Table, out: &mut Vec<u
             table.0[hash(word(input, at - 2))] = (at - 2) as u32;
         }
     }
-    filler.last(anchor)
+    let taken = filler.last(anchor);
+    (taken, filler.used)
 }
 
 struct Filler<'a> {
     input: &'a [u8],
-    out: &'a mut Vec<u8>,
-    // How long `out` may become.
-    end: usize,
+    out: &'a mut [u8],
+    used: usize,
 }
 
 impl Filler<'_> {
@@ -71,7 +74,7 @@ impl Filler<'_> {
         let input = self.input;
         let limit = input.len().checked_sub(MATCH_LIMIT)?;
         // Beyond, the literals alone would fill the room.
-        let room = self.end.checked_sub(self.out.len() + RESERVE)?;
+        let room = self.out.len().checked_sub(self.used + RESERVE)?;
         let limit = limit.min(anchor.saturating_add(room));
         let mut misses = 1 << PATIENCE;
         while at < limit {
@@ -117,13 +120,15 @@ impl Filler<'_> {
     fn sequence(&mut self, anchor: usize, start: usize, back: usize, len: usize) -> Option<usize> {
         let literals = start - anchor;
         let fixed = 1 + extra(literals) + literals + 2;
-        let left = self.end.checked_sub(self.out.len() + fixed + RESERVE)?;
+        let left = self.out.len().checked_sub(self.used + fixed + RESERVE)?;
         let len = len.min(MATCH_MIN + 14 + 255 * left);
         let beyond = len - MATCH_MIN;
-        self.out.push((literals.min(15) << 4 | beyond.min(15)) as u8);
+        self.push((literals.min(15) << 4 | beyond.min(15)) as u8);
         self.lengthen(literals);
-        self.out.extend_from_slice(&self.input[anchor..start]);
-        self.out.extend_from_slice(&(back as u16).to_le_bytes());
+        self.copy(anchor, literals);
+        let [low, high] = (back as u16).to_le_bytes();
+        self.push(low);
+        self.push(high);
         self.lengthen(beyond);
         Some(len)
     }
@@ -131,23 +136,41 @@ impl Filler<'_> {
     /// Appends the last literals, as many as there is room for, and returns
     /// where in the input the block ends.
     fn last(&mut self, anchor: usize) -> usize {
-        let room = self.end.saturating_sub(self.out.len() + 1);
+        let room = self.out.len().saturating_sub(self.used + 1);
         let mut literals = (self.input.len() - anchor).min(room);
         literals -= extra(literals).saturating_sub(room - literals).min(literals);
-        self.out.push((literals.min(15) << 4) as u8);
+        self.push((literals.min(15) << 4) as u8);
         self.lengthen(literals);
-        self.out.extend_from_slice(&self.input[anchor..anchor + literals]);
+        self.copy(anchor, literals);
         anchor + literals
     }
 
     fn lengthen(&mut self, len: usize) {
         if let Some(mut rest) = len.checked_sub(15) {
             while rest >= 255 {
-                self.out.push(255);
+                self.push(255);
                 rest -= 255;
             }
-            self.out.push(rest as u8);
+            self.push(rest as u8);
         }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.out[self.used] = byte;
+        self.used += 1;
+    }
+
+    fn copy(&mut self, from: usize, len: usize) {
+        // Most runs are short: a copy of a fixed length needs no call.
+        let fixed = self.input.get(from..from + SHORT).filter(|_| len <= SHORT);
+        let room = self.out.get_mut(self.used..self.used + SHORT);
+        if let (Some(fixed), Some(room)) = (fixed, room) {
+            room.copy_from_slice(fixed);
+        } else {
+            let to = &mut self.out[self.used..self.used + len];
+            to.copy_from_slice(&self.input[from..from + len]);
+        }
+        self.used += len;
     }
 }
 
@@ -172,13 +195,12 @@ mod tests {
     use crate::fs::sample::{noise, prose};
 
     fn check(input: &[u8], room: usize) -> (usize, usize) {
-        let mut out = Vec::new();
-        let taken = fill(input, room, &mut Table::new(), &mut out);
-        assert!(out.len() <= room, "{} in {room}", out.len());
+        let mut out = vec![0; room];
+        let (taken, used) = fill(input, &mut out, &mut Table::new());
         let mut plain = vec![0; taken];
-        assert_eq!(lz4_flex::block::decompress_into(&out, &mut plain).unwrap(), taken);
+        assert_eq!(lz4_flex::block::decompress_into(&out[..used], &mut plain).unwrap(), taken);
         assert!(plain == input[..taken]);
-        (taken, out.len())
+        (taken, used)
     }
 
     #[test]
