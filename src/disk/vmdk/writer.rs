@@ -25,7 +25,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: "disk.vmdk".to_owned(), id: 0x4d4f_4259, level: 6 }
+        // On what hardly compresses, such as kernels, zlib-rs is 7 % behind
+        // zlib at every level but this one.
+        Self { name: "disk.vmdk".to_owned(), id: 0x4d4f_4259, level: 9 }
     }
 }
 
