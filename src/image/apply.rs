@@ -45,7 +45,7 @@ fn whiteout(tree: &mut Tree, entry: &Entry) -> Result<()> {
     let Some(gone) = name.strip_prefix(WHITEOUT) else {
         return Ok(());
     };
-    let Some(dir) = find_folder(tree, parents, &mut 0) else {
+    let Some(dir) = find_folder(tree, parents) else {
         return Ok(());
     };
     if *name == OPAQUE {
@@ -84,7 +84,7 @@ fn link(tree: &mut Tree, target: &[u8], dir: Id, name: &[u8]) -> Result<()> {
     let Some((last, parents)) = names.split_last() else {
         bail!("expected a hard link to a file, got one to the root");
     };
-    let found = find_folder(tree, parents, &mut 0).and_then(|dir| tree.child(dir, last));
+    let found = find_folder(tree, parents).and_then(|dir| tree.child(dir, last));
     let found = found.with_context(|| {
         format!("expected a hard link to an entry before it, got one to `{}`", shown())
     })?;
@@ -121,14 +121,14 @@ fn metadata(entry: &Entry) -> Metadata {
 }
 
 /// Finds a folder, following links inside the tree.
-fn find_folder(tree: &Tree, names: &[&[u8]], links: &mut usize) -> Option<Id> {
-    walk_names(tree, names, links).ok().and_then(|(dir, rest)| rest.is_empty().then_some(dir))
+pub fn find_folder(tree: &Tree, names: &[&[u8]]) -> Option<Id> {
+    walk_names(tree, names).ok().and_then(|(dir, rest)| rest.is_empty().then_some(dir))
 }
 
 /// Finds or makes a folder, following links inside the tree. What is no
 /// folder gives way to one.
-fn make_folder(tree: &mut Tree, names: &[&[u8]], mtime: i64) -> Result<Id> {
-    let (mut dir, missing) = walk_names(tree, names, &mut 0)?;
+pub fn make_folder(tree: &mut Tree, names: &[&[u8]], mtime: i64) -> Result<Id> {
+    let (mut dir, missing) = walk_names(tree, names)?;
     for name in missing {
         let meta = Metadata::root(0o755, mtime);
         dir = tree.imply_at(dir, &name, Inode { meta, kind: Kind::directory(), part: 0 })?;
@@ -138,7 +138,8 @@ fn make_folder(tree: &mut Tree, names: &[&[u8]], mtime: i64) -> Result<Id> {
 
 /// Follows names as far as there are folders; returns the last folder and
 /// the names that are missing below it.
-fn walk_names(tree: &Tree, names: &[&[u8]], links: &mut usize) -> Result<(Id, Vec<Vec<u8>>)> {
+fn walk_names(tree: &Tree, names: &[&[u8]]) -> Result<(Id, Vec<Vec<u8>>)> {
+    let mut links = 0;
     // The names still to go, the next one last, and the folders behind us.
     let mut todo: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();
     let mut path = vec![tree.root()];
@@ -154,9 +155,9 @@ fn walk_names(tree: &Tree, names: &[&[u8]], links: &mut usize) -> Result<(Id, Ve
         match child.map(|id| (id, &tree.get(id).kind)) {
             Some((id, Kind::Directory(_))) => path.push(id),
             Some((_, Kind::Symlink(target))) => {
-                *links += 1;
+                links += 1;
                 ensure!(
-                    *links <= LINKS_MAX,
+                    links <= LINKS_MAX,
                     "expected at most {LINKS_MAX} links in a path, got more"
                 );
                 if target.starts_with(b"/") {

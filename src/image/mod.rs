@@ -7,6 +7,6 @@ mod apply;
 mod closure;
 mod flatten;
 
-pub use apply::apply;
+pub use apply::{apply, find_folder, make_folder};
 pub use closure::closure;
 pub use flatten::{Image, flatten, manifest};

@@ -225,7 +225,7 @@ impl Tree {
     /// as it is.
     pub fn imply_at(&mut self, dir: Id, name: &[u8], inode: Inode) -> Result<Id> {
         match self.child(dir, name) {
-            Some(known) if matches!(self.get(known).kind, Kind::Directory(_)) => Ok(known),
+            Some(known) if self.is_folder(known) => Ok(known),
             _ => {
                 let id = self.insert_at(dir, name, inode)?;
                 self.implied.insert(id);
@@ -247,6 +247,11 @@ impl Tree {
     /// Returns what an archive said of the hard link at a path.
     pub fn link_header(&self, path: &[u8]) -> Option<&LinkHeader> {
         self.headers.get(path)
+    }
+
+    /// Returns all that archives said of hard links, by the link's path.
+    pub fn link_headers(&self) -> &BTreeMap<Vec<u8>, LinkHeader> {
+        &self.headers
     }
 
     /// Gives an inode another name, in place of what is there.
@@ -294,6 +299,30 @@ impl Tree {
         if let Kind::Directory(entries) = &mut self.get_mut(dir).kind {
             entries.clear();
         }
+    }
+
+    /// Moves all entries of a folder into another. Folders of one name become
+    /// one; of other things, what `to` has stays.
+    pub fn move_entries(&mut self, from: Id, to: Id) -> Result<()> {
+        let moved = match &mut self.get_mut(from).kind {
+            Kind::Directory(entries) => std::mem::take(entries),
+            _ => bail!("expected a folder to move entries from"),
+        };
+        for (name, entry) in moved {
+            match self.child(to, &name) {
+                None => self.enter(to, &name, entry)?,
+                Some(known) if self.is_folder(known) && self.is_folder(entry.id) => {
+                    self.move_entries(entry.id, known)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether an inode is a folder.
+    pub fn is_folder(&self, id: Id) -> bool {
+        matches!(self.get(id).kind, Kind::Directory(_))
     }
 
     /// Puts all that is below another tree's root below a path of this one,
