@@ -113,9 +113,21 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
     })
 }
 
+/// Finds an error of a type among an error and its causes, be it a context of
+/// another one or wrapped in a hint, where the chain alone does not show it.
+pub fn find<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
+    if let Some(found) = error.downcast_ref::<T>() {
+        return Some(found);
+    }
+    error.chain().find_map(|cause| {
+        let hinted = || find(&cause.downcast_ref::<Hint>()?.source);
+        cause.downcast_ref::<T>().or_else(hinted)
+    })
+}
+
 /// Says whether an error means that nobody has the content.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<NotFound>())
+    find::<NotFound>(error).is_some()
 }
 
 #[cfg(test)]
@@ -134,5 +146,17 @@ mod tests {
         assert_eq!(hint(&error).as_deref(), Some("go on"));
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         assert_eq!(chain, ["outer", "inner", "leaf"]);
+    }
+
+    #[test]
+    fn finds_a_type_below_hints_and_as_a_context() {
+        let missing = || NotFound { what: "it".into(), place: "there".into() };
+        let hinted = || Err::<(), _>(missing()).hint(|| "go on".into()).context("outer");
+        let twice = hinted().hint(|| "go on".into()).unwrap_err();
+        let context = anyhow::anyhow!("leaf").context(missing()).context("outer");
+        for error in [missing().into(), hinted().unwrap_err(), twice, context] {
+            assert!(is_not_found(&error), "{error:#}");
+        }
+        assert!(!is_not_found(&anyhow::anyhow!("leaf").context("outer")));
     }
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::index::{self, Entry, EntryKind};
 use super::tar::{Member, Members};
 use super::{Store, keep, lock};
-use crate::error::DigestMismatch;
+use crate::error::{self, DigestMismatch};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::tree::{Content, components};
 
@@ -302,5 +302,5 @@ impl Read for Checked {
 
 /// Says whether an error means that content has the wrong digest.
 pub fn is_damage(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<DigestMismatch>())
+    error::find::<DigestMismatch>(error).is_some()
 }
