@@ -2,9 +2,16 @@
 //! the recorded LinuxKit, and initial roots taken apart.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test says what it skips, and looks for programs where the host has them"
+)]
 
 pub(crate) mod initrd;
 pub(crate) mod layout;
+pub(crate) mod proxy;
+pub(crate) mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -30,10 +30,7 @@ impl Registry {
             match work() {
                 Ok(done) => return Ok(done),
                 Err(failure) => {
-                    if let Failure::Again { error, .. } = &failure {
-                        self.progress.note(&format!("{what}: {error:#}"));
-                    }
-                    tries.wait(failure)?;
+                    tries.wait(failure, &|text| self.progress.note(&format!("{what}: {text}")))?;
                 }
             }
         }

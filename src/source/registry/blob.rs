@@ -1,5 +1,7 @@
 //! Fetching a blob, from where the last attempt broke off.
 
+use std::cell::Cell;
+
 use anyhow::{Result, anyhow};
 
 use super::super::progress::Item;
@@ -7,44 +9,65 @@ use super::Registry;
 use super::endpoint::Endpoint;
 use super::retry::{Failure, Tries};
 use crate::oci::{Descriptor, ImageRef, Reference};
-use crate::store::{BlobWriter, Store};
+use crate::store::{BlobWriter, Store, is_damage};
 
 /// How much must have come for a broken connection to be forgiven, in bytes.
 const PROGRESS: u64 = 1 << 20;
 
 impl Registry {
-    /// Fetches a blob into the store.
-    pub(super) fn blob(
+    /// Fetches a blob into the store, from a mirror or from the origin.
+    pub(super) fn blob(&self, image: &ImageRef, blob: &Descriptor, store: &Store) -> Result<()> {
+        let item = Item::fetch(&Reference::Image(image.clone()), blob);
+        let started = Cell::new(false);
+        self.ask(image, |endpoint| {
+            let Some(writer) = store.download(blob)? else {
+                return Ok(());
+            };
+            if !started.replace(true) {
+                self.progress.started(&item);
+            }
+            let resumed = writer.position() > 0;
+            match self.download(endpoint, image, blob, writer, &item) {
+                // What a former run left may be what is wrong: without it.
+                Err(error) if resumed && is_damage(&error) => {
+                    let Some(writer) = store.download(blob)? else {
+                        return Ok(());
+                    };
+                    self.download(endpoint, image, blob, writer, &item)
+                }
+                other => other,
+            }
+        })?;
+        if started.get() {
+            self.progress.finished(&item);
+        }
+        Ok(())
+    }
+
+    fn download(
         &self,
         endpoint: &Endpoint,
         image: &ImageRef,
         blob: &Descriptor,
-        store: &Store,
+        mut writer: BlobWriter,
+        item: &Item,
     ) -> Result<()> {
-        let Some(mut writer) = store.download(blob)? else {
-            return Ok(());
+        let tell = |text: &str| {
+            self.progress.note(&format!("{image}, blob {}: {text}", blob.digest.short()));
         };
-        let item = Item::fetch(&Reference::Image(image.clone()), blob);
-        self.progress.started(&item);
         let mut tries = Tries::new(self.options.attempts, self.options.backoff);
         loop {
             let before = writer.position();
-            match self.attempt(endpoint, image, blob, &mut writer, &item) {
-                Ok(()) => break,
+            match self.attempt(endpoint, image, blob, &mut writer, item) {
+                Ok(()) => return writer.finish(),
                 Err(failure) => {
                     if writer.position() > before + PROGRESS {
                         tries.reset();
                     }
-                    if let Failure::Again { error, .. } = &failure {
-                        self.progress.note(&format!("blob {}: {error:#}", blob.digest.short()));
-                    }
-                    tries.wait(failure)?;
+                    tries.wait(failure, &tell)?;
                 }
             }
         }
-        writer.finish()?;
-        self.progress.finished(&item);
-        Ok(())
     }
 
     fn attempt(

@@ -67,7 +67,7 @@ impl Http {
             match asked {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => {
-                    tries.wait(failure).with_context(|| format!("fetching {url}"))?;
+                    tries.wait(failure, &|_| ()).with_context(|| format!("fetching {url}"))?;
                 }
             }
         }
@@ -84,6 +84,7 @@ impl Http {
         match self.runtime.block_on(async { make(&client).send().await }) {
             Ok(response) => Ok(Answer { http: self, response }),
             Err(error) if error.is_builder() => Err(Failure::Final(error.into())),
+            Err(error) if is_distrust(&error) => Err(Failure::Final(distrust(error, host))),
             Err(error) => Err(Failure::Again { error: explain(error), after: None }),
         }
     }
@@ -131,6 +132,31 @@ fn read_authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
     let found = reqwest::Certificate::from_pem_bundle(&pem).with_context(reading)?;
     ensure!(!found.is_empty(), "expected PEM certificates in {}, found none", path.display());
     Ok(found)
+}
+
+/// Says whether TLS itself failed, which another attempt does not mend.
+fn is_distrust(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error leaves what it wraps out of its chain.
+        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        at = match io {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+fn distrust(error: reqwest::Error, host: &str) -> anyhow::Error {
+    let way_out = format!(
+        "trust its authority with --cert-file FILE or /etc/docker/certs.d/{host}/ca.crt; a \
+         registry without TLS needs --insecure-registry {host}"
+    );
+    Err::<(), _>(error).hint(|| way_out).expect_err("it was an error")
 }
 
 fn explain(error: reqwest::Error) -> anyhow::Error {
@@ -214,10 +240,14 @@ impl Answer<'_> {
     }
 }
 
-/// The text of an error as the Distribution specification has it.
+/// The text of an error as the Distribution specification has it, or the line
+/// of text that a server said instead.
 fn told(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let tidy = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+        let line = std::str::from_utf8(body).ok()?.lines().next()?.trim();
+        return (!line.is_empty() && !line.starts_with('<')).then(|| tidy(line));
+    };
     let first = value.get("errors")?.get(0)?;
-    let text = first.get("message").or_else(|| first.get("code"))?.as_str()?;
-    Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
+    first.get("message").or_else(|| first.get("code"))?.as_str().map(tidy)
 }

@@ -176,7 +176,7 @@ impl Content for Registry {
             bail!("{reference}: expected an image of a registry");
         };
         if !is_document(&blob.media_type) {
-            return self.ask(image, |endpoint| self.blob(endpoint, image, blob, store));
+            return self.blob(image, blob, store);
         }
         let bytes = self.ask(image, |endpoint| {
             let bytes = self.document(endpoint, image, &blob.digest.to_string())?;

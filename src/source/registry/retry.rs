@@ -29,11 +29,12 @@ pub(super) struct Tries {
     attempts: u32,
     backoff: Duration,
     failed: u32,
+    told: String,
 }
 
 impl Tries {
     pub(super) fn new(attempts: u32, backoff: Duration) -> Self {
-        Self { attempts, backoff, failed: 0 }
+        Self { attempts, backoff, failed: 0, told: String::new() }
     }
 
     /// Forgets former failures, as there was progress since.
@@ -42,8 +43,9 @@ impl Tries {
     }
 
     /// Waits before another attempt, twice as long each time, or returns the
-    /// error where there is none left.
-    pub(super) fn wait(&mut self, failure: Failure) -> Result<()> {
+    /// error where there is none left. An error that another attempt follows
+    /// is told, once until it is another one.
+    pub(super) fn wait(&mut self, failure: Failure, tell: &dyn Fn(&str)) -> Result<()> {
         let (error, after) = match failure {
             Failure::Final(error) => return Err(error),
             Failure::Again { error, after } => (error, after),
@@ -51,6 +53,11 @@ impl Tries {
         self.failed += 1;
         if self.failed >= self.attempts {
             return Err(error.context(format!("giving up after {} attempts", self.failed)));
+        }
+        let text = format!("{error:#}; trying again");
+        if text != self.told {
+            tell(&text);
+            self.told = text;
         }
         let steps = 1 << (self.failed - 1).min(16);
         thread::sleep(after.map_or(self.backoff * steps, |after| after.min(AFTER_MAX)));
