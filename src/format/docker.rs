@@ -24,5 +24,5 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let meta = Metadata::root(0o644, EPOCH);
     let kind = Kind::bytes(DOCKERFILE.as_bytes());
     tree.insert(b"Dockerfile", Inode { meta, kind, part: 0 })?;
-    output.file(".docker", |out| tar::write(&tree, &|part| records(system, part), out))
+    output.file_with_key(".docker", |out| tar::write(&tree, &|part| records(system, part), out))
 }

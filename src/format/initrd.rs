@@ -29,36 +29,45 @@ const CUT_ONE_IN: u8 = 24;
 const LEFT_OUT: [&[u8]; 3] = [b"boot/kernel", b"boot/cmdline", b"boot/ucode.cpio"];
 
 /// Writes the initial root of a system: microcode first, which the kernel
-/// looks for uncompressed at the very beginning.
+/// looks for uncompressed at the very beginning. Returns a key of the bytes.
 pub(super) fn write(
     system: &System,
     store: &Store,
     compression: Compression,
     out: &mut BufWriter<File>,
-) -> Result<()> {
+) -> Result<Digest> {
+    let mut whole = Hasher::new(io::sink());
     if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
         ucode.copy_to(out)?;
+        whole.write_all(ucode.digest().bytes()).context("hashing")?;
         let missing = (ucode.len().wrapping_neg() % 4) as usize;
         out.write_all(&[0; 3][..missing]).context("padding the microcode")?;
     }
     let segments = segments(&system.tree);
-    let files: Vec<File> = segments
+    let files: Vec<(Digest, File)> = segments
         .par_iter()
         .map(|items| segment(&system.tree, items, compression, store))
         .collect::<Result<_>>()?;
-    for mut file in files {
+    for (key, mut file) in files {
+        whole.write_all(key.bytes()).context("hashing")?;
         // From file to file: the kernel copies, or shares, without our help.
         io::copy(&mut file, out).context("copying a segment of the initial root")?;
     }
-    Ok(())
+    Ok(whole.finish().1)
 }
 
-/// Returns a compressed segment, out of the store where it is known.
-fn segment(tree: &Tree, items: &[Item], with: Compression, store: &Store) -> Result<File> {
+/// Returns a compressed segment and its key, out of the store where it is known.
+fn segment(
+    tree: &Tree,
+    items: &[Item],
+    with: Compression,
+    store: &Store,
+) -> Result<(Digest, File)> {
     let mut key = Hasher::new(io::sink());
     key.write_all(cpio::key(tree, items)?.bytes()).context("hashing")?;
     key.write_all(with.to_string().as_bytes()).context("hashing")?;
-    store.derived("initrd-1", &key.finish().1, |out| {
+    let key = key.finish().1;
+    let file = store.derived("initrd-1", &key, |out| {
         with.compress(out, |out| {
             let mut writer = cpio::Writer::new(out);
             for item in items {
@@ -66,7 +75,8 @@ fn segment(tree: &Tree, items: &[Item], with: Compression, store: &Store) -> Res
             }
             writer.finish().map(drop)
         })
-    })
+    })?;
+    Ok((key, file))
 }
 
 /// Cuts a tree into segments, part by part. In each, and over all of them,

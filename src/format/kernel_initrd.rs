@@ -17,11 +17,12 @@ pub(super) const FORMAT: Format = Format {
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     if let Some(kernel) = &system.kernel {
-        output.file("-kernel", |out| kernel.image.copy_to(out))?;
+        let key = kernel.image.digest();
+        output.file_with_key("-kernel", |out| kernel.image.copy_to(out).map(|()| key))?;
         output.file("-cmdline", |out| {
             out.write_all(kernel.cmdline.as_bytes()).context("writing the command line")
         })?;
     }
     let (store, compression) = (output.store, output.options.compression);
-    output.file("-initrd.img", |out| initrd::write(system, store, compression, out))
+    output.file_with_key("-initrd.img", |out| initrd::write(system, store, compression, out))
 }

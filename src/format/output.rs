@@ -4,7 +4,7 @@
 //! leaves what was there before.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ pub type Target<'a> = &'a (dyn Fn(&str) -> PathBuf + Sync);
 pub struct Output<'a> {
     format: &'static str,
     target: Target<'a>,
-    files: Vec<Pending>,
+    files: Vec<Outgoing>,
     /// Holds what formats derive, so that the next build need not.
     pub store: &'a Store,
     /// What was asked for.
@@ -76,14 +76,32 @@ impl<'a> Output<'a> {
         ending: &str,
         write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
     ) -> Result<()> {
-        self.files.push(pending((self.target)(ending), write)?);
+        let pending = pending((self.target)(ending), write)?;
+        self.files.push(Outgoing { pending, key: None });
+        Ok(())
+    }
+
+    /// Writes one file as [`Output::file`] does; `write` returns a key of what
+    /// it writes. The store keeps the digest under it, so that a file that
+    /// was written before is not read again to digest it.
+    pub fn file_with_key(
+        &mut self,
+        ending: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> Result<Digest>,
+    ) -> Result<()> {
+        let mut key = None;
+        let pending = pending((self.target)(ending), |out| {
+            key = Some(write(out)?);
+            Ok(())
+        })?;
+        self.files.push(Outgoing { pending, key });
         Ok(())
     }
 
     /// Copies the one file of a single format elsewhere and drops it.
     pub fn copy_to(self, out: &mut dyn Write) -> Result<()> {
-        for pending in &self.files {
-            let mut file = pending.file();
+        for outgoing in &self.files {
+            let mut file = outgoing.pending.file();
             file.rewind().context("reading what was written")?;
             io::copy(&mut file, out).context("copying to standard output")?;
         }
@@ -92,14 +110,44 @@ impl<'a> Output<'a> {
 
     /// Gives all files their names, digested.
     pub fn commit(self) -> Result<Vec<Written>> {
+        let store = self.store;
         let digested: Vec<(Digest, u64)> =
-            self.files.par_iter().map(|file| digest(file.file())).collect::<Result<_>>()?;
+            self.files.par_iter().map(|file| file.digest(store)).collect::<Result<_>>()?;
         let mut written = Vec::new();
         for (file, (digest, size)) in self.files.into_iter().zip(digested) {
-            let path = file.commit()?;
+            let path = file.pending.commit()?;
             written.push(Written { format: self.format, path, size, digest });
         }
         Ok(written)
+    }
+}
+
+/// A file that is whole but has no name yet.
+#[derive(Debug)]
+struct Outgoing {
+    pending: Pending,
+    /// Names its bytes, where its format can.
+    key: Option<Digest>,
+}
+
+impl Outgoing {
+    /// Returns digest and length: known by the file's key, or by reading it.
+    fn digest(&self, store: &Store) -> Result<(Digest, u64)> {
+        let file = self.pending.file();
+        let Some(key) = &self.key else {
+            return digest(file);
+        };
+        let mut known = store.derived("digest-1", key, |out| {
+            let found = postcard::to_stdvec(&digest(file)?).context("encoding a digest")?;
+            out.write_all(&found).context("writing a digest")
+        })?;
+        let mut bytes = Vec::new();
+        known.read_to_end(&mut bytes).context("reading a digest")?;
+        let len = file.metadata().context("measuring what was written")?.len();
+        match postcard::from_bytes::<(Digest, u64)>(&bytes) {
+            Ok((digest, known_len)) if known_len == len => Ok((digest, len)),
+            _ => digest(file),
+        }
     }
 }
 

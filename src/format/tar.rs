@@ -18,7 +18,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
-    output.file(".tar", |out| tar::write(&system.tree, &|part| records(system, part), out))
+    output.file_with_key(".tar", |out| tar::write(&system.tree, &|part| records(system, part), out))
 }
 
 /// Returns the records of an entry of a part; the first part stands for none.

@@ -4,10 +4,11 @@
 //! long names, large or negative numbers, extended attributes and records of
 //! the caller's. Reading is the store's (`store::read_entries`).
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 
+use crate::oci::{Digest, Hasher};
 use crate::tree::{Content, Kind, LinkHeader, Metadata, Tree, components};
 
 const BLOCK: usize = 512;
@@ -22,7 +23,9 @@ const SIZE_MAX: u64 = 0o77_777_777_777;
 pub type Records<'a> = &'a dyn Fn(u32) -> Vec<(&'static str, String)>;
 
 /// Writes all of a tree. A root folder that is as in a new tree is left out.
-pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<()> {
+/// Returns a key of the archive, which costs no reading of contents.
+pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<Digest> {
+    let mut out = Keyed::new(out);
     let mut first: Vec<Option<Vec<u8>>> = vec![None; tree.capacity()];
     for found in tree.walk() {
         let inode = tree.get(found.id);
@@ -37,23 +40,54 @@ pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<(
         if let (Some(known), Some(header)) = (known, tree.link_header(&found.path)) {
             entry.repeat(header, known);
         }
-        entry.write(records(inode.part), out)?;
+        entry.write(records(inode.part), &mut out)?;
         if known.is_none() && !matches!(inode.kind, Kind::Directory(_)) {
             first[found.id.index()] = Some(found.path);
         }
     }
-    finish(out)
+    finish(&mut out)?;
+    Ok(out.key.finish().1)
 }
 
 /// Writes one file of root's, for archives made by hand.
 pub fn write_file(path: &str, mtime: i64, content: &Content, out: &mut dyn Write) -> Result<()> {
     let (meta, kind) = (Metadata::root(0o644, mtime), Kind::File(content.clone()));
-    Entry::new(path.as_bytes(), &meta, &kind, None)?.write(Vec::new(), out)
+    Entry::new(path.as_bytes(), &meta, &kind, None)?.write(Vec::new(), &mut Keyed::new(out))
 }
 
 /// Writes the two empty blocks that end an archive.
 pub fn finish(out: &mut dyn Write) -> Result<()> {
     out.write_all(&[0; 2 * BLOCK]).context("writing the archive's end")
+}
+
+/// Hashes what is written, the digests of contents in their place: equal keys
+/// mean equal archives.
+struct Keyed<'a> {
+    out: &'a mut dyn Write,
+    key: Hasher<io::Sink>,
+}
+
+impl<'a> Keyed<'a> {
+    fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, key: Hasher::new(io::sink()) }
+    }
+
+    fn content(&mut self, content: &Content) -> Result<()> {
+        self.key.write_all(content.digest().bytes()).context("hashing")?;
+        content.copy_to(self.out)
+    }
+}
+
+impl Write for Keyed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.key.write_all(&bytes[..n])?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// One entry: its header, the records that do not fit there, its contents.
@@ -168,7 +202,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn write(mut self, further: Vec<(&'static str, String)>, out: &mut dyn Write) -> Result<()> {
+    fn write(mut self, further: Vec<(&'static str, String)>, out: &mut Keyed<'_>) -> Result<()> {
         let mut pax = Vec::new();
         for (key, value) in &self.records {
             record(&mut pax, key, value);
@@ -193,7 +227,7 @@ impl<'a> Entry<'a> {
         self.header.set_cksum();
         out.write_all(self.header.as_bytes()).context("writing a tar header")?;
         if let Some(content) = self.content {
-            content.copy_to(out)?;
+            out.content(content)?;
             pad(content.len(), out)?;
         }
         Ok(())
