@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::{Descriptor, Digest, ImageRef, Reference};
 
 /// What is being done with a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,14 @@ impl Item {
     }
 
     fn new(reference: &Reference, blob: &Descriptor, stage: Stage) -> Self {
-        Self { image: reference.to_string(), digest: blob.digest, stage, total: blob.size }
+        // A digest beside a tag is the lock's, and too long for people.
+        let image = match reference {
+            Reference::Image(image) if image.tag.is_some() => {
+                ImageRef { digest: None, ..image.clone() }.to_string()
+            }
+            other => other.to_string(),
+        };
+        Self { image, digest: blob.digest, stage, total: blob.size }
     }
 }
 

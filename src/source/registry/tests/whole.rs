@@ -128,3 +128,16 @@ fn several_at_once_fetch_a_blob_once() {
     assert_eq!(blobs, 1);
     assert_sound(&bench.store("cache"));
 }
+
+#[test]
+fn a_locked_image_is_told_by_its_own_name() {
+    let Some(bench) = Bench::new() else { return };
+    let image: Reference = format!("{}/t/app:1", bench.server.address).parse().unwrap();
+    let platform = Platform::linux("amd64");
+    let mut lock = crate::source::Lock::new(bench.dir.path());
+    lock.insert(&image, Some(&platform), bench.manifest.parse().unwrap());
+    let (heard, sources) = sources(&bench.store("cache"), bench.options());
+    sources.bring(std::slice::from_ref(&image), &platform, Some(&lock)).unwrap();
+    let started = heard.started.lock().unwrap();
+    assert!(!started.is_empty() && started.iter().all(|item| item.image == image.to_string()));
+}
