@@ -43,7 +43,7 @@ impl Registry {
         let mut child = match command.stderr(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                eprintln!("skipped: docker-registry is not installed");
+                skipped("docker-registry");
                 return None;
             }
             Err(error) => panic!("docker-registry: {error}"),
@@ -122,6 +122,11 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Says that a test ends for want of a program.
+pub(crate) fn skipped(program: &str) {
+    eprintln!("skipped: {program} is not installed");
 }
 
 /// Sends one request over a connection of its own.

@@ -23,7 +23,7 @@ fn certify(dir: &Path) -> Option<PathBuf> {
                 assert!(output.status.success(), "{command:?}: {told}");
             }
             Err(_) => {
-                eprintln!("skipped: openssl is not installed");
+                registry::skipped("openssl");
                 return None;
             }
         }
