@@ -79,11 +79,13 @@ const NAMED: &[(&str, &str)] = &[
     ("e20", "ext4"),
     ("e21", "nofile,1"),
     ("e24", "nobody"),
+    ("e27", "golden/nope"),
     ("e34", "CAP_NOPE"),
     ("e42", "xml"),
     ("e49", "888"),
     ("e51", "nope"),
     ("e57", "tar"),
+    ("e58", "golden/base"),
     ("e67", "manifest.yml:"),
     ("e72", "yes"),
     ("e75", "nope"),
@@ -188,7 +190,9 @@ fn failed(code: i32, errors: &str, out: &Path, named: Option<&str>) -> Result<()
         _ if !left.is_empty() => {
             Err(format!("expected nothing in the output folder, got {left:?}"))
         }
-        _ if !errors.starts_with("error: ") => Err(format!("expected `error: …`, got: {errors}")),
+        _ if !errors.lines().any(|line| line.starts_with("error: ")) => {
+            Err(format!("expected `error: …`, got: {errors}"))
+        }
         Some(word) if !errors.contains(word) => Err(format!("expected `{word}` in: {errors}")),
         _ => Ok(()),
     }

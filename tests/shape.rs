@@ -35,6 +35,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Says whether a file holds nothing but tests.
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
+}
+
 /// The code of a file: without comments, and without its tests, which may use
 /// whatever they like.
 fn code(text: &str) -> String {
@@ -104,7 +109,7 @@ fn folders_import_downwards_only() {
         let inside = path.strip_prefix(root().join("src")).expect("below src");
         let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
         let folder = first.strip_suffix(".rs").unwrap_or(&first);
-        if ["lib", "main"].contains(&folder) || path.ends_with("tests.rs") {
+        if ["lib", "main"].contains(&folder) || is_test(&path) {
             continue;
         }
         let Some(own) = place(folder).or(COMMON.contains(&folder).then_some(0)) else {
@@ -146,7 +151,7 @@ fn only_the_command_line_prints() {
     let mut wrong = Vec::new();
     for path in files(&root().join("src"), ".rs") {
         let printer = path.starts_with(root().join("src/cli"));
-        if printer || path.ends_with("tests.rs") {
+        if printer || is_test(&path) {
             continue;
         }
         let text = fs::read_to_string(&path).expect("a source file");

@@ -50,7 +50,7 @@ impl<W: Write> Writer<W> {
         &mut self,
         tree: &Tree,
         item: &Item,
-        body: impl FnOnce(&mut W, &Content) -> Result<()>,
+        mut body: impl FnMut(&mut W, &Content) -> Result<()>,
     ) -> Result<()> {
         let inode = tree.get(item.id);
         self.inodes += 1;
@@ -68,32 +68,35 @@ impl<W: Write> Writer<W> {
         if let Kind::Char(major, minor) | Kind::Block(major, minor) = inode.kind {
             header.device = (major, minor);
         }
-        let Some((last, others)) = item.paths.split_last() else {
-            return Ok(());
-        };
-        for path in others {
-            header.write(path, &mut self.out)?;
-        }
-        let shown = || format!("writing `{}`", String::from_utf8_lossy(last));
         let content = match &inode.kind {
             Kind::File(content) => content.clone(),
             Kind::Symlink(target) => Content::Bytes((&**target).into()),
             _ => Content::Bytes([].into()),
         };
-        let fits = u32::try_from(content.len()).ok();
-        ensure!(
-            fits.is_some(),
-            "expected a file below 4 GiB, which is all that cpio can hold: `{}` has {} bytes",
-            String::from_utf8_lossy(last),
-            content.len()
-        );
-        header.size = fits.unwrap_or_default();
-        header.write(last, &mut self.out).with_context(shown)?;
-        if content.is_empty() {
-            return Ok(());
+        // The kernel links files and nodes, but makes each symlink anew.
+        let every = matches!(inode.kind, Kind::Symlink(_));
+        for (index, path) in item.paths.iter().enumerate() {
+            let whole = every || index + 1 == item.paths.len();
+            let shown = || format!("writing `{}`", String::from_utf8_lossy(path));
+            header.size = if whole { size(path, &content)? } else { 0 };
+            header.write(path, &mut self.out).with_context(shown)?;
+            if header.size > 0 {
+                body(&mut self.out, &content).with_context(shown)?;
+            }
         }
-        body(&mut self.out, &content).with_context(shown)
+        Ok(())
     }
+}
+
+fn size(path: &[u8], content: &Content) -> Result<u32> {
+    let fits = u32::try_from(content.len()).ok();
+    ensure!(
+        fits.is_some(),
+        "expected a file below 4 GiB, which is all that cpio can hold: `{}` has {} bytes",
+        String::from_utf8_lossy(path),
+        content.len()
+    );
+    Ok(fits.unwrap_or_default())
 }
 
 /// Names the bytes that an archive of some items would have, without
@@ -148,5 +151,27 @@ impl Header {
         bytes.push(0);
         bytes.extend_from_slice(&[0; 3][..padding(bytes.len() as u64)]);
         out.write_all(&bytes).context("writing a cpio header")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Inode, Metadata};
+
+    #[test]
+    fn every_name_of_a_symlink_has_its_target() {
+        let mut tree = Tree::new();
+        let kind = Kind::Symlink((*b"target").into());
+        let inode = Inode { meta: Metadata::root(0o777, 0), kind, part: 0 };
+        let id = tree.insert(b"a", inode).unwrap();
+        tree.link(id, b"b").unwrap();
+        let mut writer = Writer::new(Vec::new());
+        writer.append(&tree, &Item { id, paths: vec![b"a".to_vec(), b"b".to_vec()] }).unwrap();
+        let bytes = writer.finish().unwrap();
+        let targets = bytes.windows(6).filter(|window| window == b"target").count();
+        assert_eq!(targets, 2);
+        let again = super::super::read(&mut &*bytes, &mut |_, _| unreachable!()).unwrap();
+        assert_eq!(again.lookup(b"a"), again.lookup(b"b"));
     }
 }

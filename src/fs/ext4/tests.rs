@@ -1,3 +1,5 @@
+//! Tests of the ext4 writer and reader, judged by e2fsprogs where it is there.
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Cursor, Seek, SeekFrom, Write};

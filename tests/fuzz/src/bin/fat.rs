@@ -4,6 +4,8 @@
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let image = moby::fs::Extents::of_bytes(data.to_vec());
-    drop(moby::fs::fat::open(&image));
+    if let Ok(tree) = moby::fs::fat::open(&image) {
+        moby_fuzz::read_all(&tree);
+    }
     drop(moby::fs::fat::dump(&image));
 });

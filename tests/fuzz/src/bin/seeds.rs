@@ -4,13 +4,14 @@
 //! Usage: `fuzz-seeds FOLDER`.
 
 use std::collections::BTreeSet;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use moby::fs::Composed;
+use moby::disk::{qcow2, vmdk};
 use moby::fs::cpio::{Item, Writer};
-use moby::fs::fat::Options;
-use moby::tree::{Inode, Kind, Metadata, Tree};
+use moby::fs::{Composed, Extents, erofs, ext4, fat, iso9660, squashfs};
+use moby::tree::{Content, Inode, Kind, Metadata, Tree};
 
 /// A manifest with a value of every kind.
 const MANIFEST: &str = include_str!("../manifest.yml");
@@ -27,15 +28,70 @@ fn main() -> Result<()> {
     folder.put("", "manifest.dict", words().as_bytes())?;
     documents(&folder)?;
     let plain = plain()?;
-    let volume = moby::fs::fat::plan(&plain, &Composed::default(), &Options::default())?;
-    let mut bytes = Vec::new();
-    std::io::copy(&mut volume.image.reader(), &mut bytes).context("reading the FAT volume")?;
-    folder.put("fat", "tree", &bytes)?;
+    let volume = fat::plan(&plain, &Composed::default(), &fat::Options::default())?;
+    let fat_bytes = bytes_of(&volume.image)?;
+    folder.put("fat", "tree", &fat_bytes)?;
+    let volume = iso9660::plan(&plain, &Composed::default(), &iso9660::Options::default())?;
+    folder.put("iso", "tree", &bytes_of(&volume.image)?)?;
+    disks(&folder, &Extents::of_bytes(fat_bytes))?;
     let tree = linked(plain)?;
+    images(&folder, &tree)?;
     let mut bytes = Vec::new();
     moby::fs::tar::write(&tree, &|_| vec![("LINUXKIT.source", "a".to_owned())], &mut bytes)?;
     folder.put("tar", "tree", &bytes)?;
+    debian(&folder, &bytes)?;
     folder.put("cpio", "tree", &cpio(&tree)?)
+}
+
+fn bytes_of(image: &Extents) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::copy(&mut image.reader(), &mut bytes).context("reading an image")?;
+    Ok(bytes)
+}
+
+/// The file systems that are written in one pass.
+fn images(folder: &Folder, tree: &Tree) -> Result<()> {
+    let mut out = Cursor::new(Vec::new());
+    squashfs::write(tree, &squashfs::Options::default(), &mut out)?;
+    folder.put("squashfs", "tree", out.get_ref())?;
+    let mut out = Cursor::new(Vec::new());
+    erofs::write(tree, &erofs::Options::default(), &mut out)?;
+    folder.put("erofs", "tree", out.get_ref())?;
+    let mut out = Cursor::new(Vec::new());
+    ext4::write(tree, &ext4::Options::default(), &mut out)?;
+    folder.put("ext4", "tree", out.get_ref())
+}
+
+/// A small disk in every form.
+fn disks(folder: &Folder, raw: &Extents) -> Result<()> {
+    folder.put("disk", "qcow2", &bytes_of(&qcow2::plan(raw)?)?)?;
+    let mut out = Cursor::new(Vec::new());
+    vmdk::write(raw, &vmdk::Options::default(), &mut out)?;
+    folder.put("disk", "vmdk", out.get_ref())
+}
+
+/// A package, and texts of the archive.
+fn debian(folder: &Folder, data: &[u8]) -> Result<()> {
+    let control =
+        "Package: a\nVersion: 1:2.3-4~5\nArchitecture: amd64\nDescription: b\n c\n .\n d\n";
+    let mut control_tar = Vec::new();
+    let content = Content::Bytes(control.as_bytes().into());
+    moby::fs::tar::write_file("./control", 0, &content, &mut control_tar)?;
+    moby::fs::tar::finish(&mut control_tar)?;
+    let mut deb = b"!<arch>\n".to_vec();
+    let members: [(&str, &[u8]); 3] =
+        [("debian-binary", b"2.0\n"), ("control.tar", &control_tar), ("data.tar", data)];
+    for (name, bytes) in members {
+        let len = bytes.len();
+        deb.extend(
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{len:<10}`\n", 0, 0, 0, 100_644).bytes(),
+        );
+        deb.extend(bytes);
+        deb.resize(deb.len().next_multiple_of(2), b'\n');
+    }
+    folder.put("deb", "package", &deb)?;
+    folder.put("deb", "control", control.as_bytes())?;
+    folder.put("deb", "relation", b"libc6 (>= 2.36) [amd64] <!nocheck>, a:any | b (<< 1~rc)")
 }
 
 /// Where the seeds go.

@@ -1,0 +1,11 @@
+//! Fuzzes the reader of squashfs images.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let (file, len) = (moby_fuzz::file(data), data.len() as u64);
+    if let Ok(tree) = moby::fs::squashfs::open(file.clone(), 0, len) {
+        moby_fuzz::read_all(&tree);
+    }
+    drop(moby::fs::squashfs::dump(file, 0, len));
+});
