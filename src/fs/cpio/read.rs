@@ -117,7 +117,12 @@ impl Header {
     ) -> Result<Kind> {
         let len = u64::from(self.size);
         let kind = match self.mode & 0o170_000 {
-            0o100_000 => Kind::File(keep(&mut (&mut *stream).take(len), len)?),
+            0o100_000 => {
+                let content = keep(&mut (&mut *stream).take(len), len)?;
+                let got = content.len();
+                ensure!(got == len, "expected {len} bytes, got {got}");
+                Kind::File(content)
+            }
             0o120_000 => {
                 ensure!(self.size <= NAME_MAX, "expected a target of at most {NAME_MAX} bytes");
                 let mut target = vec![0; self.size as usize];
