@@ -37,6 +37,7 @@ fn root() -> &'static Path {
 
 /// Says whether a file holds nothing but tests.
 fn is_test(path: &Path) -> bool {
+    let path = path.strip_prefix(root()).expect("below the repository");
     path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
 }
 
