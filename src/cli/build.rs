@@ -15,6 +15,7 @@ use serde_json::json;
 use super::sources::SourceArgs;
 use super::ui::Ui;
 use super::{Global, table, ui};
+use crate::boot::Loaders;
 use crate::error::Usage;
 use crate::format::{self, Compression, FORMATS, Format, Options, Output, Written};
 use crate::image::flatten;
@@ -126,8 +127,10 @@ pub(super) fn run(args: Args, global: &Global) -> Result<()> {
         return ui::data(&manifest.to_yaml(&ToString::to_string));
     }
     let store = global.store()?;
-    let (system, lock) = assemble(&args, &manifest, &store, &ui)?;
-    let written = write(&args, &system, &store, &ui)?;
+    let (system, loaders, lock) = assemble(&args, &manifest, &store, &ui)?;
+    let (compression, size) = (args.initrd_compression, args.size);
+    let options = Options { compression, size, loaders };
+    let written = write(&args, &system, &options, &store, &ui)?;
     if !args.locked && args.output.is_none() {
         let text = lock.to_text();
         format::write_with(&args.lock_path(), |out| Ok(out.write_all(text.as_bytes())?))?;
@@ -140,6 +143,9 @@ impl Args {
         let single = self.format.iter().find(|format| format.single);
         if let (Some(single), true) = (single, self.format.len() > 1) {
             bail!(Usage(format!("format `{}` must be the only format", single.name)));
+        }
+        if let Some((one, other, ending)) = format::clash(&self.format) {
+            bail!(Usage(format!("formats `{one}` and `{other}` both write NAME{ending}")));
         }
         if self.output.is_some() && !(self.format.len() == 1 && single.is_some()) {
             let known = FORMATS.iter().filter(|format| format.single).map(|format| format.name);
@@ -170,12 +176,20 @@ impl Args {
     }
 }
 
-/// Brings what a manifest names and assembles it; says what was brought.
-fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<(System, Lock)> {
+/// Brings what a manifest and the formats name and assembles it; says what
+/// was brought.
+fn assemble(
+    args: &Args,
+    manifest: &Manifest,
+    store: &Store,
+    ui: &Ui,
+) -> Result<(System, Loaders, Lock)> {
     let platform = args.arch.clone().unwrap_or_else(Platform::host);
     let sources = args.sources.open(store, ui)?;
     let locked = args.locked.then(|| Lock::read(&args.lock_path(), &args.base())).transpose()?;
-    let wanted: Vec<Reference> = system::references(manifest).into_iter().collect();
+    let loaders = format::loaders(&args.format, &platform);
+    let wanted = system::references(manifest).into_iter();
+    let wanted: Vec<Reference> = wanted.chain(loaders.iter().cloned()).collect();
     let brought = sources.bring(&wanted, &platform, locked.as_ref())?;
     let mut layouts = BTreeMap::new();
     for volume in &manifest.volumes {
@@ -202,7 +216,10 @@ fn assemble(args: &Args, manifest: &Manifest, store: &Store, ui: &Ui) -> Result<
         decompress_kernel: args.decompress_kernel,
         sbom: sbom.as_ref(),
     };
-    Ok((system::assemble(manifest, &inputs)?, lock(&brought, &platform, &args.base())))
+    let trees = loaders.iter().filter_map(|loader| Some(&images.get(loader)?.image.tree));
+    let loaders = format::find_loaders(trees, &platform);
+    let lock = lock(&brought, &platform, &args.base());
+    Ok((system::assemble(manifest, &inputs)?, loaders, lock))
 }
 
 fn flatten_all(
@@ -232,7 +249,13 @@ fn lock(brought: &BTreeMap<Reference, Descriptor>, platform: &Platform, base: &P
 
 /// Writes all formats in parallel, and gives no file its name before all
 /// are whole.
-fn write(args: &Args, system: &System, store: &Store, ui: &Ui) -> Result<Vec<Written>> {
+fn write(
+    args: &Args,
+    system: &System,
+    options: &Options,
+    store: &Store,
+    ui: &Ui,
+) -> Result<Vec<Written>> {
     let (name, dir) = (args.name(), args.dir.clone());
     let stdout = args.output.as_deref() == Some(Path::new("-"));
     let target = |ending: &str| match &args.output {
@@ -241,7 +264,6 @@ fn write(args: &Args, system: &System, store: &Store, ui: &Ui) -> Result<Vec<Wri
         None if dir == Path::new(".") => PathBuf::from(format!("{name}{ending}")),
         None => dir.join(format!("{name}{ending}")),
     };
-    let options = Options { compression: args.initrd_compression, size: args.size };
     let distinct: BTreeSet<&str> = args.format.iter().map(|format| format.name).collect();
     let formats: Vec<&Format> =
         FORMATS.iter().filter(|format| distinct.contains(format.name)).collect();
@@ -249,7 +271,7 @@ fn write(args: &Args, system: &System, store: &Store, ui: &Ui) -> Result<Vec<Wri
         .par_iter()
         .map(|format| {
             ui.detail(&format!("writing {}", format.name));
-            let mut output = Output::new(format.name, &target, store, &options);
+            let mut output = Output::new(format.name, &target, store, options);
             (format.write)(system, &mut output)
                 .with_context(|| format!("writing format {}", format.name))?;
             Ok(output)

@@ -14,6 +14,7 @@ pub(super) const FORMAT: Format = Format {
     about: "a tar archive that `docker build -` takes",
     files: &[".docker"],
     single: true,
+    loaders: &[],
     write,
 };
 

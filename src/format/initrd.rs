@@ -8,16 +8,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::Compression;
+use crate::fs::Extents;
 use crate::fs::cpio::{self, Item};
 use crate::oci::{Digest, Hasher};
 use crate::store::Store;
 use crate::system::System;
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Content, Id, Kind, Tree};
 
 /// No segment is cut below this many bytes of contents.
 const SEGMENT_MIN: u64 = 2 << 20;
@@ -26,7 +28,7 @@ const SEGMENT_MAX: u64 = 24 << 20;
 /// One path in so many is a place to cut.
 const CUT_ONE_IN: u8 = 24;
 /// What boots the initial root is not in it.
-const LEFT_OUT: [&[u8]; 3] = [b"boot/kernel", b"boot/cmdline", b"boot/ucode.cpio"];
+pub(super) const LEFT_OUT: [&[u8]; 3] = [b"boot/kernel", b"boot/cmdline", b"boot/ucode.cpio"];
 
 /// Writes the initial root of a system: microcode first, which the kernel
 /// looks for uncompressed at the very beginning. Returns a key of the bytes.
@@ -37,23 +39,47 @@ pub(super) fn write(
     out: &mut BufWriter<File>,
 ) -> Result<Digest> {
     let mut whole = Hasher::new(io::sink());
-    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
+    let ucode = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref());
+    if let Some(ucode) = ucode {
         ucode.copy_to(out)?;
         whole.write_all(ucode.digest().bytes()).context("hashing")?;
-        let missing = (ucode.len().wrapping_neg() % 4) as usize;
-        out.write_all(&[0; 3][..missing]).context("padding the microcode")?;
+        out.write_all(&[0; 3][..padding(ucode)]).context("padding the microcode")?;
     }
-    let segments = segments(&system.tree);
-    let files: Vec<(Digest, File)> = segments
-        .par_iter()
-        .map(|items| segment(&system.tree, items, compression, store))
-        .collect::<Result<_>>()?;
-    for (key, mut file) in files {
+    for (key, mut file) in compressed(&system.tree, store, compression)? {
         whole.write_all(key.bytes()).context("hashing")?;
         // From file to file: the kernel copies, or shares, without our help.
         io::copy(&mut file, out).context("copying a segment of the initial root")?;
     }
     Ok(whole.finish().1)
+}
+
+/// Lays out an initial root of a tree: the same bytes, where they are.
+pub(super) fn plan(
+    tree: &Tree,
+    ucode: Option<&Content>,
+    store: &Store,
+    compression: Compression,
+) -> Result<Extents> {
+    let mut image = Extents::default();
+    if let Some(ucode) = ucode {
+        image.push_content(ucode);
+        image.align(4);
+    }
+    for (_, file) in compressed(tree, store, compression)? {
+        image.push(&Extents::of_file(&Arc::new(file))?);
+    }
+    Ok(image)
+}
+
+/// Counts the zeros between microcode and what follows.
+fn padding(ucode: &Content) -> usize {
+    (ucode.len().wrapping_neg() % 4) as usize
+}
+
+/// Returns the segments of a tree, compressed, each with its key.
+fn compressed(tree: &Tree, store: &Store, compression: Compression) -> Result<Vec<(Digest, File)>> {
+    let segments = segments(tree);
+    segments.par_iter().map(|items| segment(tree, items, compression, store)).collect()
 }
 
 /// Returns a compressed segment and its key, out of the store where it is known.

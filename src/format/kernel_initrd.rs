@@ -12,10 +12,18 @@ pub(super) const FORMAT: Format = Format {
     about: "kernel, initial root and command line, as QEMU boots them",
     files: &["-kernel", "-initrd.img", "-cmdline"],
     single: false,
+    loaders: &[],
     write,
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    write_kernel(system, output)?;
+    let (store, compression) = (output.store, output.options.compression);
+    output.file_with_key("-initrd.img", |out| initrd::write(system, store, compression, out))
+}
+
+/// Writes the kernel and its command line, if there is any.
+pub(super) fn write_kernel(system: &System, output: &mut Output<'_>) -> Result<()> {
     if let Some(kernel) = &system.kernel {
         let key = kernel.image.digest();
         output.file_with_key("-kernel", |out| kernel.image.copy_to(out).map(|()| key))?;
@@ -23,6 +31,5 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
             out.write_all(kernel.cmdline.as_bytes()).context("writing the command line")
         })?;
     }
-    let (store, compression) = (output.store, output.options.compression);
-    output.file_with_key("-initrd.img", |out| initrd::write(system, store, compression, out))
+    Ok(())
 }

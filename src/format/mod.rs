@@ -3,20 +3,38 @@
 //! Help, validation, the README's table, and the tests for reproducibility,
 //! foreign judges and boots iterate the table.
 
+mod cloud;
 mod compression;
+mod disk;
 mod docker;
+mod identity;
 mod initrd;
+mod iso;
 mod kernel_initrd;
+mod kernel_root;
+mod loader;
+mod machine;
 mod output;
 mod pending;
+mod qcow2;
+mod raw;
+mod root;
+mod small;
 mod tar;
 mod tar_kernel_initrd;
+mod uki;
+mod vhd;
+mod vhdx;
+mod vmdk;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use crate::system::System;
 
 pub use compression::Compression;
+pub use loader::{find_loaders, loaders};
 pub use output::{Options, Output, Target, Written, write_with};
 pub use pending::abandon;
 
@@ -32,13 +50,44 @@ pub struct Format {
     /// Whether it is one file that can go to standard output. LinuxKit writes
     /// such a format only alone.
     pub single: bool,
+    /// The packages of Debian's whose boot loaders it needs.
+    pub loaders: &'static [&'static str],
     /// Writes a system.
     pub write: fn(&System, &mut Output<'_>) -> Result<()>,
 }
 
 /// All formats, in the order in which people are shown them.
-pub const FORMATS: &[Format] =
-    &[kernel_initrd::FORMAT, tar_kernel_initrd::FORMAT, tar::FORMAT, docker::FORMAT];
+pub const FORMATS: &[Format] = &[
+    kernel_initrd::FORMAT,
+    tar_kernel_initrd::FORMAT,
+    kernel_root::SQUASHFS,
+    kernel_root::EROFS,
+    kernel_root::ISO,
+    iso::BIOS,
+    iso::EFI,
+    iso::EFI_INITRD,
+    iso::BOTH,
+    raw::BIOS,
+    raw::EFI,
+    raw::BOTH,
+    qcow2::BIOS,
+    qcow2::EFI,
+    qcow2::BOTH,
+    vmdk::FORMAT,
+    vhd::FIXED,
+    vhd::DYNAMIC,
+    vhdx::FORMAT,
+    uki::FORMAT,
+    cloud::AWS,
+    cloud::GCP,
+    vhd::AZURE,
+    qcow2::OPENSTACK,
+    tar::FORMAT,
+    docker::FORMAT,
+];
+
+/// Endings of files that are the same whichever format writes them.
+const SHARED: [&str; 3] = ["-kernel", "-cmdline", "-root-initrd.img"];
 
 /// What is written where nothing is asked for.
 pub const DEFAULT: &str = kernel_initrd::FORMAT.name;
@@ -46,4 +95,35 @@ pub const DEFAULT: &str = kernel_initrd::FORMAT.name;
 /// Finds a format by its name.
 pub fn find(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
+}
+
+/// Finds two of some formats that would write different files of one name.
+pub fn clash(formats: &[&Format]) -> Option<(&'static str, &'static str, &'static str)> {
+    let mut written: BTreeMap<&str, &str> = BTreeMap::new();
+    for format in formats {
+        for ending in format.files.iter().filter(|ending| !SHARED.contains(ending)) {
+            let former = written.insert(ending, format.name);
+            if let Some(former) = former.filter(|former| *former != format.name) {
+                return Some((former, format.name, ending));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_files_of_one_name() {
+        let formats = |names: &[&str]| -> Vec<&Format> {
+            names.iter().map(|name| find(name).unwrap()).collect()
+        };
+        let apart = ["kernel+initrd", "kernel+squashfs", "kernel+erofs", "raw", "raw-efi", "uki"];
+        assert_eq!(clash(&formats(&apart)), None);
+        assert_eq!(clash(&formats(&["raw", "raw"])), None);
+        let told = clash(&formats(&["kernel+iso", "iso"]));
+        assert_eq!(told, Some(("kernel+iso", "iso", ".iso")));
+    }
 }

@@ -13,7 +13,9 @@ use rayon::prelude::*;
 
 use super::Compression;
 use super::pending::Pending;
+use crate::boot::Loaders;
 use crate::error::WithHint;
+use crate::fs::Extents;
 use crate::oci::{Digest, Hasher};
 use crate::store::Store;
 
@@ -24,6 +26,8 @@ pub struct Options {
     pub compression: Compression,
     /// Size of a disk image in bytes; what is needed by default.
     pub size: Option<u64>,
+    /// The boot loaders that the formats name.
+    pub loaders: Loaders,
 }
 
 /// A file that was written.
@@ -96,6 +100,11 @@ impl<'a> Output<'a> {
         })?;
         self.files.push(Outgoing { pending, key });
         Ok(())
+    }
+
+    /// Writes one file that is laid out already.
+    pub fn image(&mut self, ending: &str, image: &Extents) -> Result<()> {
+        self.file(ending, |out| image.write_file(out.get_ref()))
     }
 
     /// Copies the one file of a single format elsewhere and drops it.

@@ -14,6 +14,7 @@ pub(super) const FORMAT: Format = Format {
     about: "the root file system as a tar archive",
     files: &[".tar"],
     single: true,
+    loaders: &[],
     write,
 };
 

@@ -15,6 +15,7 @@ pub(super) const FORMAT: Format = Format {
     about: "the same three files in a tar archive",
     files: &["-initrd.tar"],
     single: false,
+    loaders: &[],
     write,
 };
 

@@ -122,6 +122,11 @@ impl Looker<'_> {
         if hints.root && root.is_none() {
             bail!("there is no {}", beside(prefix, "-squashfs.img").display());
         }
+        // Where drivers are modules, an initrd of its own finds the root.
+        let initrd = match root {
+            Some(_) => Some(beside(prefix, "-root-initrd.img")).filter(|file| file.is_file()),
+            None => initrd,
+        };
         let file = beside(prefix, "-cmdline");
         let mut cmdline = match fs::read_to_string(&file) {
             Ok(text) => text.trim().to_owned(),

@@ -1,0 +1,50 @@
+//! `qcow2-bios`, `qcow2-efi`, `qcow2`, and `openstack`: disks as QEMU's own
+//! format has them, uncompressed: initrds and roots are compressed already.
+
+use anyhow::Result;
+
+use super::{Format, Output, disk, loader};
+use crate::boot::Firmware;
+use crate::disk::qcow2;
+use crate::system::System;
+
+pub(super) const BIOS: Format = Format {
+    name: "qcow2-bios",
+    about: "a qcow2 disk for a BIOS",
+    files: &[".qcow2"],
+    single: false,
+    loaders: loader::BIOS_DISK,
+    write: |system, output| write(system, output, Firmware::Bios, ".qcow2"),
+};
+
+pub(super) const EFI: Format = Format {
+    name: "qcow2-efi",
+    about: "a qcow2 disk for UEFI",
+    files: &["-efi.qcow2"],
+    single: false,
+    loaders: loader::EFI,
+    write: |system, output| write(system, output, Firmware::Efi, "-efi.qcow2"),
+};
+
+pub(super) const BOTH: Format = Format {
+    name: "qcow2",
+    about: "a qcow2 disk for BIOS and UEFI",
+    files: &[".qcow2"],
+    single: false,
+    loaders: loader::DISK,
+    write: |system, output| write(system, output, Firmware::Both, ".qcow2"),
+};
+
+pub(super) const OPENSTACK: Format = Format {
+    name: "openstack",
+    about: "a qcow2 disk for OpenStack",
+    files: &[".qcow2"],
+    single: false,
+    loaders: loader::DISK,
+    write: |system, output| write(system, output, Firmware::Both, ".qcow2"),
+};
+
+fn write(system: &System, output: &mut Output<'_>, firmware: Firmware, ending: &str) -> Result<()> {
+    let disk = disk::plan(system, output, firmware, None)?;
+    output.image(ending, &qcow2::plan(&disk.image)?)
+}

@@ -1,0 +1,22 @@
+//! `uki`: kernel, initrd and command line in one EFI file, which UEFI starts.
+
+use anyhow::Result;
+
+use super::machine::whole;
+use super::{Format, Output, loader};
+use crate::boot;
+use crate::system::System;
+
+pub(super) const FORMAT: Format = Format {
+    name: "uki",
+    about: "kernel, initrd and command line in one EFI file",
+    files: &[".efi"],
+    single: false,
+    loaders: loader::EFI,
+    write: write,
+};
+
+fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    let image = boot::uki(&output.options.loaders, &whole(system, output)?)?;
+    output.image(".efi", &image)
+}

@@ -1,0 +1,25 @@
+//! `vmdk`: a disk for VMware, compressed ("streamOptimized").
+
+use anyhow::Result;
+
+use super::{Format, Output, disk, loader};
+use crate::boot::Firmware;
+use crate::disk::vmdk;
+use crate::system::System;
+
+pub(super) const FORMAT: Format = Format {
+    name: "vmdk",
+    about: "a compressed VMDK disk for BIOS and UEFI",
+    files: &[".vmdk"],
+    single: false,
+    loaders: loader::DISK,
+    write: write,
+};
+
+fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    let disk = disk::plan(system, output, Firmware::Both, None)?;
+    let bytes = disk.id.bytes();
+    let id = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let options = vmdk::Options { id, ..vmdk::Options::default() };
+    output.file(".vmdk", |out| vmdk::write(&disk.image, &options, out))
+}
