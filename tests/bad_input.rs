@@ -4,6 +4,8 @@
 //! A registry's faults are in `registry.rs`; the readers of hostile bytes are
 //! fuzzed besides (`tests/fuzz`).
 
+#![allow(clippy::print_stderr, reason = "what was skipped is told")]
+
 mod support;
 
 use std::fs;
@@ -264,7 +266,7 @@ fn builds_killed_at_any_moment_leave_a_sound_cache() {
     let manifest = layout::system(&bench.path("layout"), 1 << 20);
     bench.put("made.yml", manifest.as_bytes());
     let rounds: u64 =
-        if std::env::var_os("MOBY_SOAK").is_some_and(|set| set == "true") { 300 } else { 15 };
+        if moby::env::var("MOBY_SOAK").is_some_and(|set| set == "true") { 300 } else { 15 };
     for round in 0..rounds {
         let mut children: Vec<Child> = (0..3)
             .map(|index| {

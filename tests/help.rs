@@ -2,6 +2,8 @@
 //!
 //! After a change that is meant: `INSTA_UPDATE=always cargo test --test help`.
 
+#![allow(clippy::print_stderr, reason = "what was skipped is told")]
+
 mod support;
 
 use std::path::Path;

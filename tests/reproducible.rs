@@ -1,6 +1,8 @@
 //! Built twice, the same bytes: in another folder, with another cache, umask,
 //! time zone, language and thread count, by another user.
 
+#![allow(clippy::print_stderr, reason = "what was skipped is told")]
+
 mod support;
 
 use std::fs;

@@ -13,7 +13,7 @@ pub(super) const FORMAT: Format = Format {
     files: &[".efi"],
     single: false,
     loaders: loader::EFI,
-    write: write,
+    write,
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {

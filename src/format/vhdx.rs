@@ -13,7 +13,7 @@ pub(super) const FORMAT: Format = Format {
     files: &[".vhdx"],
     single: false,
     loaders: loader::DISK,
-    write: write,
+    write,
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {

@@ -13,7 +13,7 @@ pub(super) const FORMAT: Format = Format {
     files: &[".vmdk"],
     single: false,
     loaders: loader::DISK,
-    write: write,
+    write,
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
