@@ -1,5 +1,7 @@
 //! `moby run`: starts an image in QEMU. Flags are those of `linuxkit run qemu`, and more.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "these comments are the help's own text")]
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Partition tables and virtual disks: bytes to bytes, aware of holes.
 //!
 //! Each is a function from [`Extents`] to [`Extents`], or, where it
-//! compresses, from extents to a stream. What reads them, [`open`], goes the
+//! compresses, from extents to a stream. What reads them, [`open()`], goes the
 //! other way: it tells by looking what a file is and gives the disk within.
 
 mod crc;

@@ -142,7 +142,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens an index that [`write`] made.
+    /// Opens an index that [`write()`] made.
     pub fn open(file: File) -> Result<Self> {
         let size = file.metadata().context("reading its size")?.len();
         let end = size.checked_sub(16).context("expected an index of packages, got less")?;
