@@ -4,6 +4,10 @@
 //! once, and one guest runs at a time. Without QEMU, protoc (for the init) or
 //! a Debian archive in the host's apt configuration everything is skipped.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::{builds_packages, have, package_cache};
+
 /// How long a guest may take for anything: CI machines emulate slowly.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks at what nobody reports.
@@ -21,38 +27,16 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The guest that may run.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn target() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-}
-
 fn moby() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moby"));
-    command.arg("--cache").arg(target().join("boot-cache"));
+    command.arg("--cache").arg(package_cache());
     command
-}
-
-fn installed(program: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    });
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 /// Waits until this test may have the machine; `None` where it cannot run at all.
 fn turn() -> Option<MutexGuard<'static, ()>> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !installed("qemu-system-x86_64") || !installed("protoc") {
-        return None;
-    }
-    let lists = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
-    if !lists.iter().any(|path| Path::new(path).exists()) {
-        eprintln!("skipped: the Debian archive is not in apt's configuration");
-        return None;
-    }
-    Some(turn)
+    (have("qemu-system-x86_64") && builds_packages()).then_some(turn)
 }
 
 /// Builds an example in `folder`, which is also the working folder, and returns its path.
@@ -247,7 +231,7 @@ fn the_console_has_a_shell() {
 #[test]
 fn ssh_runs_a_command() {
     let Some(_turn) = turn() else { return };
-    if !installed("ssh") || !installed("ssh-keygen") {
+    if !have("ssh") || !have("ssh-keygen") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -77,3 +77,20 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Tells whether packages can be built here: the host's apt names an archive,
+/// and there is what the init is compiled with.
+pub(crate) fn builds_packages() -> bool {
+    let lists = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
+    if !lists.iter().any(|path| Path::new(path).exists()) {
+        eprintln!("skipped: no Debian archive is in apt's configuration");
+        return false;
+    }
+    have("protoc")
+}
+
+/// The cache of the tests that build packages: what one fetched and compiled
+/// is there for the next.
+pub(crate) fn package_cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("package-cache")
+}

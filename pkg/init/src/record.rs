@@ -88,14 +88,15 @@ impl Record {
         let failed = self.report.entries.iter().filter(|entry| entry.outcome == Outcome::Failed);
         let failed: Vec<&str> =
             failed.map(|entry| entry.name.as_str()).filter(|name| *name != "onboot").collect();
+        // Before it is said, so that who waits for the words has the report.
+        let sent = port::send(path::REPORT_PORT, &self.text());
+        sent.unwrap_or_else(say);
         let (seconds, tenths) = (end / 1000, end % 1000 / 100);
         if failed.is_empty() {
             say(format_args!("booted in {seconds}.{tenths} s"));
         } else {
             say(format_args!("booted in {seconds}.{tenths} s, failed: {}", failed.join(", ")));
         }
-        let sent = port::send(path::REPORT_PORT, &self.text());
-        sent.unwrap_or_else(say);
     }
 
     /// Writes the report to its file.
