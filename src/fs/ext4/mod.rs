@@ -1,7 +1,7 @@
 //! The ext4 file system: a tree to an image that grows when mounted, and back
 //! to look at.
 //!
-//! [`plan`] decides where everything lies, from metadata alone; the writer
+//! `plan` decides where everything lies, from metadata alone; the writer
 //! then streams the image from its first byte to its last, seeking forward
 //! over what is zero. So memory holds an image's metadata, never its contents.
 //!
