@@ -19,7 +19,7 @@ use crate::boot::Loaders;
 use crate::error::Usage;
 use crate::format::{self, Compression, FORMATS, Format, Options, Output, Written};
 use crate::image::flatten;
-use crate::manifest::{self, Manifest, VolumeFormat};
+use crate::manifest::{self, Manifest};
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::source::{self, Lock};
 use crate::store::Store;
@@ -191,10 +191,13 @@ fn assemble(
     let wanted = system::references(manifest).into_iter();
     let wanted: Vec<Reference> = wanted.chain(loaders.iter().cloned()).collect();
     let brought = sources.bring(&wanted, &platform, locked.as_ref())?;
+    let mut lock = Lock::new(&args.base());
+    for (reference, descriptor) in &brought {
+        lock.insert(reference, Some(&platform), descriptor.digest);
+    }
     let mut layouts = BTreeMap::new();
     for volume in &manifest.volumes {
-        let layout = volume.format.as_ref().is_some_and(|f| f.value == VolumeFormat::Oci);
-        let (Some(image), true) = (&volume.image, layout) else {
+        let Some(image) = volume.layout() else {
             continue;
         };
         let platforms: Option<Vec<Platform>> = volume
@@ -202,6 +205,7 @@ fn assemble(
             .as_ref()
             .map(|platforms| platforms.iter().map(|platform| platform.value.clone()).collect());
         let found = sources.bring_index(&image.value, platforms.as_deref(), locked.as_ref())?;
+        lock.insert(&image.value, None, found.digest);
         layouts.insert(volume.name.value.clone(), found);
     }
     ui.detail("assembling the root file system");
@@ -218,7 +222,6 @@ fn assemble(
     };
     let trees = loaders.iter().filter_map(|loader| Some(&images.get(loader)?.image.tree));
     let loaders = format::find_loaders(trees, &platform);
-    let lock = lock(&brought, &platform, &args.base());
     Ok((system::assemble(manifest, &inputs)?, loaders, lock))
 }
 
@@ -236,15 +239,6 @@ fn flatten_all(
             Ok((reference.clone(), Named { name, image, statements }))
         })
         .collect()
-}
-
-/// Pins what was brought.
-fn lock(brought: &BTreeMap<Reference, Descriptor>, platform: &Platform, base: &Path) -> Lock {
-    let mut lock = Lock::new(base);
-    for (reference, descriptor) in brought {
-        lock.insert(reference, Some(platform), descriptor.digest);
-    }
-    lock
 }
 
 /// Writes all formats in parallel, and gives no file its name before all

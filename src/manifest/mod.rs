@@ -152,6 +152,22 @@ words! {
     }
 }
 
+impl Volume {
+    /// Returns the image that the volume holds whole, as a layout.
+    pub fn layout(&self) -> Option<&Spanned<Reference>> {
+        self.image.as_ref().filter(|_| self.is_layout())
+    }
+
+    /// Returns the image whose files fill the volume.
+    pub fn files(&self) -> Option<&Spanned<Reference>> {
+        self.image.as_ref().filter(|_| !self.is_layout())
+    }
+
+    fn is_layout(&self) -> bool {
+        self.format.as_ref().is_some_and(|format| format.value == VolumeFormat::Oci)
+    }
+}
+
 impl Manifest {
     /// Finds a volume by its name.
     pub fn volume(&self, name: &str) -> Option<&Volume> {

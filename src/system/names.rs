@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::manifest::{Manifest, VolumeFormat};
+use crate::manifest::{Manifest, Volume};
 use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Reference};
 
 /// Lists every image whose files a manifest needs. Volumes that hold an
@@ -10,11 +10,7 @@ use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Reference};
 pub fn references(manifest: &Manifest) -> BTreeSet<Reference> {
     let kernel = manifest.kernel.iter().filter_map(|kernel| kernel.image.as_ref());
     let containers = manifest.containers().map(|container| &container.image);
-    let files = |format: &Option<crate::manifest::Spanned<VolumeFormat>>| {
-        format.as_ref().is_none_or(|format| format.value == VolumeFormat::Filesystem)
-    };
-    let volumes = manifest.volumes.iter().filter(|volume| files(&volume.format));
-    let volumes = volumes.filter_map(|volume| volume.image.as_ref());
+    let volumes = manifest.volumes.iter().filter_map(Volume::files);
     let all = kernel.chain(&manifest.init).chain(containers).chain(volumes);
     all.map(|reference| reference.value.clone()).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::rootfs::{Resolver, prepare};
 use super::{Assembly, generated};
 use crate::image::closure;
-use crate::manifest::{Volume, VolumeFormat};
+use crate::manifest::Volume;
 use crate::oci::{ANNOTATION_REF_NAME, Descriptor, Digest, MEDIA_INDEX};
 use crate::tree::{Content, Inode, Kind, Metadata};
 
@@ -39,13 +39,12 @@ impl Assembly<'_> {
     fn add_volume(&mut self, volume: &Volume, location: String) -> Result<()> {
         let folder = folder(&volume.name);
         let lower = format!("{folder}/lower");
-        let layout = volume.format.as_ref().is_some_and(|f| f.value == VolumeFormat::Oci);
-        match &volume.image {
-            None => {
+        match (volume.layout(), volume.files()) {
+            (None, None) => {
                 let part = self.part(EMPTY, location.clone());
                 self.add_folders(&lower, part)?;
             }
-            Some(reference) if layout => {
+            (Some(reference), _) => {
                 let name = reference.value.to_string();
                 let part = self.part(&name, location.clone());
                 self.add_folders(&lower, part)?;
@@ -57,7 +56,7 @@ impl Assembly<'_> {
                 let blobs = closure(self.inputs.store, descriptor, platforms)?;
                 self.add_layout(&lower, &name, descriptor, &blobs, part)?;
             }
-            Some(reference) => {
+            (None, Some(reference)) => {
                 let named = self.image(reference)?;
                 let part = self.part(&named.name, location.clone());
                 self.add_folders(&lower, part)?;
