@@ -80,7 +80,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<()> {
 
 fn build(args: &Build, global: &Global) -> Result<()> {
     let (store, ui) = (global.store()?, global.ui());
-    let packages = args.sources.packages(&store, args.org.clone());
+    let packages = args.sources.packages(&store, args.org.clone(), &ui);
     let host = [Platform::host()];
     let platforms = if args.platform.is_empty() { &host[..] } else { &args.platform };
     let mut all = Vec::new();

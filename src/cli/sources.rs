@@ -42,7 +42,7 @@ impl SourceArgs {
     /// Makes the sources, in the order of asking.
     pub(super) fn open(&self, store: &Store, ui: &Ui) -> Result<Sources> {
         let progress = Arc::new(Shown::new(ui));
-        let debian = self.debian(store);
+        let debian = self.debian(store, progress.clone());
         let mut list: Vec<Box<dyn source::Source>> = vec![
             Box::new(source::Layout::new(store.clone())),
             Box::new(source::Archive::new(store.clone())),
@@ -62,17 +62,17 @@ impl SourceArgs {
     }
 
     /// Makes what builds packages.
-    pub(super) fn packages(&self, store: &Store, org: Option<String>) -> Packages {
-        Packages::new(store.clone(), self.debian(store), org)
+    pub(super) fn packages(&self, store: &Store, org: Option<String>, ui: &Ui) -> Packages {
+        Packages::new(store.clone(), self.debian(store, Arc::new(Shown::new(ui))), org)
     }
 
-    fn debian(&self, store: &Store) -> Arc<Debian> {
+    fn debian(&self, store: &Store, progress: Arc<Shown>) -> Arc<Debian> {
         let mut options = Options { refresh: self.pull, ..Options::from_env() };
         options.offline = self.offline;
         if let Some(mirror) = &self.debian_mirror {
             options.archive.mirror = Some(mirror.clone());
         }
-        Arc::new(Debian::new(store.clone(), options))
+        Arc::new(Debian::new(store.clone(), progress, options))
     }
 
     /// Gets a manifest by its address.

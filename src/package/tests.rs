@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::oci::{Config, Manifest};
+use crate::source::Silent;
 use crate::source::debian::Options;
 
 const RECIPE: &str = "\
@@ -33,7 +34,7 @@ fn package(recipe: &str) -> tempfile::TempDir {
 fn packages() -> (tempfile::TempDir, Packages) {
     let cache = tempfile::tempdir().unwrap();
     let store = Store::open(cache.path()).unwrap();
-    let debian = Arc::new(Debian::new(store.clone(), Options::default()));
+    let debian = Arc::new(Debian::new(store.clone(), Arc::new(Silent), Options::default()));
     (cache, Packages::new(store, debian, None))
 }
 

@@ -34,7 +34,7 @@ use self::index::Package;
 use self::relation::Target;
 use self::suite::{Suite, Wanted};
 use self::transport::Transport;
-use super::{Source, base_layer, is_whole, put_image};
+use super::{Progress, Source, base_layer, is_whole, put_image};
 use crate::env;
 use crate::error::WithHint;
 use crate::oci::{Descriptor, Digest, MEDIA_LAYER, Platform, Process, Reference};
@@ -132,9 +132,10 @@ pub struct Debian {
 }
 
 impl Debian {
-    /// Uses the archive that `options` and the host's configuration tell of.
-    pub fn new(store: Store, options: Options) -> Self {
-        let (transport, suites) = (Transport::default(), Mutex::default());
+    /// Uses the archive that `options` and the host's configuration tell of;
+    /// `progress` hears of what comes from there.
+    pub fn new(store: Store, progress: Arc<dyn Progress>, options: Options) -> Self {
+        let (transport, suites) = (Transport::new(progress), Mutex::default());
         Self { store, options, transport, suites }
     }
 
@@ -235,7 +236,8 @@ impl Debian {
         let blob =
             Descriptor::new("application/vnd.debian.binary-package", package.digest, package.size);
         let address = format!("{}/{}", package.archive, package.path);
-        self.transport.download(&address, &blob, &self.store)?;
+        let what = format!("deb:{}={}", package.name, package.version);
+        self.transport.download(&what, &address, &blob, &self.store)?;
         let deb = self.store.open_blob(&package.digest)?;
         let (digest, size) = self
             .store

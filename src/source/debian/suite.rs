@@ -118,9 +118,10 @@ impl Reader<'_> {
             let (folder, _) = plain.rsplit_once('/').expect("the path has folders");
             let hashed = format!("{folder}/by-hash/SHA256/{}", blob.digest.hex());
             let address = if by_hash { &hashed } else { &plain };
-            match self.transport.download(address, blob, self.store) {
+            let what = format!("deb:{} {}", self.wanted.suite, path);
+            match self.transport.download(&what, address, blob, self.store) {
                 Err(error) if by_hash && is_not_found(&error) => {
-                    self.transport.download(&plain, blob, self.store)?;
+                    self.transport.download(&what, &plain, blob, self.store)?;
                 }
                 other => other?,
             }

@@ -16,6 +16,7 @@ use pgp::types::Password;
 
 use super::*;
 use crate::oci::{Config, Manifest};
+use crate::source::Silent;
 
 /// A file of a package: path, contents; a link where they start with `->`.
 type File<'a> = (&'a str, &'a str);
@@ -167,7 +168,7 @@ impl Archive {
         let cache = tempfile::tempdir().unwrap();
         let store = Store::open(cache.path()).unwrap();
         let options = Options { host: Some(host), ..Options::default() };
-        (cache, Debian::new(store, options))
+        (cache, Debian::new(store, Arc::new(Silent), options))
     }
 
     fn by_file(&self) -> (tempfile::TempDir, Debian) {
@@ -457,7 +458,8 @@ fn makes_images_of_the_real_archive() {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
-    let debian = Debian::new(Store::open(cache.path()).unwrap(), Options::from_env());
+    let store = Store::open(cache.path()).unwrap();
+    let debian = Debian::new(store, Arc::new(Silent), Options::from_env());
     let image = debian.resolve(&"deb:busybox-static".parse().unwrap(), &amd64()).unwrap().unwrap();
     assert!(paths(&debian.store, &image).contains(&"usr/bin/busybox".to_owned()));
 }

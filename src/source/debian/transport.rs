@@ -4,9 +4,10 @@
 //! again with growing pauses, from where it broke off. Certificates are the
 //! host's. No `mirror:`, `tor:` or other methods of apt.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -14,6 +15,7 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 
+use super::super::progress::{Item, Progress, Stage};
 use crate::error::NotFound;
 use crate::oci::Descriptor;
 use crate::store::{BlobWriter, Store};
@@ -24,9 +26,10 @@ const PAUSES: [u64; 4] = [200, 1000, 3000, 8000];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Brings files by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transport {
     client: OnceLock<Client>,
+    progress: Arc<dyn Progress>,
 }
 
 /// A failure, and whether another attempt may help.
@@ -46,6 +49,11 @@ impl Failure {
 }
 
 impl Transport {
+    /// Starts without a connection; `progress` hears of what is brought.
+    pub(super) fn new(progress: Arc<dyn Progress>) -> Self {
+        Self { client: OnceLock::new(), progress }
+    }
+
     /// Reads a small file. One that is not there is [`NotFound`].
     pub(super) fn read(&self, address: &str, limit: u64) -> Result<Vec<u8>> {
         self.attempt(address, || {
@@ -60,17 +68,34 @@ impl Transport {
     }
 
     /// Brings a file into the store, if it is not there, and checks it.
-    pub(super) fn download(&self, address: &str, blob: &Descriptor, store: &Store) -> Result<()> {
+    /// `what` names it to people.
+    pub(super) fn download(
+        &self,
+        what: &str,
+        address: &str,
+        blob: &Descriptor,
+        store: &Store,
+    ) -> Result<()> {
+        let (image, stage) = (what.to_owned(), Stage::Fetch);
+        let item = Item { image, digest: blob.digest, stage, total: blob.size };
+        let started = Cell::new(false);
         self.attempt(address, || {
             let Some(writer) = store.download(blob).map_err(Failure::lasting)? else {
                 return Ok(());
             };
-            self.copy(address, blob, writer)
-        })
+            if !started.replace(true) {
+                self.progress.started(&item);
+            }
+            self.copy(address, &item, writer)
+        })?;
+        if started.get() {
+            self.progress.finished(&item);
+        }
+        Ok(())
     }
 
-    fn copy(&self, address: &str, blob: &Descriptor, mut to: BlobWriter) -> Result<(), Failure> {
-        if to.position() < blob.size {
+    fn copy(&self, address: &str, item: &Item, mut to: BlobWriter) -> Result<(), Failure> {
+        if to.position() < item.total {
             let (mut from, resumed) = self.open(address, to.position())?;
             if !resumed {
                 to.restart().map_err(Failure::lasting)?;
@@ -79,13 +104,16 @@ impl Transport {
             loop {
                 match from.read(&mut buf) {
                     Ok(0) => break,
-                    Ok(n) => to.write(&buf[..n]).map_err(Failure::lasting)?,
+                    Ok(n) => {
+                        to.write(&buf[..n]).map_err(Failure::lasting)?;
+                        self.progress.advanced(item, to.position());
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(Failure::passing(error)),
                 }
             }
         }
-        let whole = to.position() == blob.size;
+        let whole = to.position() == item.total;
         to.finish().map_err(|error| Failure { error, passing: !whole })
     }
 
