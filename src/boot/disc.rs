@@ -30,6 +30,9 @@ pub struct DiscOptions {
     pub volume: String,
     /// GUID of the disk that the disc can be.
     pub id: Guid,
+    /// What lies behind all files: partitions of that disk, which PID 1 finds
+    /// on the disc by the partition table too. Their sizes are left out.
+    pub partitions: Vec<gpt::Partition>,
     /// Time of what is made here, in seconds since 1970.
     pub time: i64,
 }
@@ -37,7 +40,8 @@ pub struct DiscOptions {
 impl DiscOptions {
     /// Describes a disc of a name and a GUID.
     pub fn new(volume: &str, id: Guid) -> Self {
-        Self { volume: volume.to_owned(), id, time: crate::env::EPOCH }
+        let time = crate::env::EPOCH;
+        Self { volume: volume.to_owned(), id, partitions: Vec::new(), time }
     }
 }
 
@@ -58,6 +62,7 @@ pub fn disc(
             time: options.time,
             boot: Vec::new(),
             within: BTreeMap::new(),
+            appended: options.partitions.iter().map(|part| part.image.clone()).collect(),
             tail: TAIL,
         },
     };
@@ -140,7 +145,7 @@ fn as_disk(
     volume: iso9660::Volume,
     options: &DiscOptions,
 ) -> Result<Extents> {
-    let iso9660::Volume { mut image, boot } = volume;
+    let iso9660::Volume { mut image, boot, appended } = volume;
     let mut sector = vec![0; 512];
     if firmware.has_bios() {
         let code = loaders::bytes(loaders.hybrid_code.as_ref(), "isohdpfx.bin", "isolinux")?;
@@ -151,17 +156,16 @@ fn as_disk(
     }
     sector[440..444].copy_from_slice(&number(options.id).to_le_bytes());
     let sectors = image.len() / 512;
-    let entry = if firmware.has_efi() {
+    let (mut partitions, mut places) = (options.partitions.clone(), appended);
+    if firmware.has_efi() {
         let place = boot.last().context("expected something that UEFI starts")?.clone();
-        let esp = gpt::Partition::new(gpt::ESP, "boot", Extents::default());
-        let disk = gpt::Disk {
-            id: options.id,
-            sector: 512,
-            size: None,
-            code: Vec::new(),
-            partitions: vec![esp],
-        };
-        gpt::overlay(&mut image, &disk, &[place])?;
+        partitions.insert(0, gpt::Partition::new(gpt::ESP, "boot", Extents::default()));
+        places.insert(0, place);
+    }
+    let entry = if !partitions.is_empty() {
+        let (id, size, code) = (options.id, None, Vec::new());
+        let disk = gpt::Disk { id, sector: 512, size, code, partitions };
+        gpt::overlay(&mut image, &disk, &places)?;
         // Some a BIOS starts nothing without an active partition.
         mbr::entry(mbr::PROTECTIVE, firmware.has_bios(), 1, sectors - 1)?
     } else {

@@ -14,7 +14,7 @@ use crate::fs::{Extents, fat};
 pub enum Scheme {
     /// By a GUID partition table.
     Gpt,
-    /// By an MBR, which only a BIOS starts from.
+    /// By an MBR, for old machines.
     Mbr,
 }
 
@@ -52,6 +52,11 @@ impl DiskOptions {
             partitions: Vec::new(),
             time: crate::env::EPOCH,
         }
+    }
+
+    /// Returns the number of the disk that an MBR has.
+    pub fn number(&self) -> u32 {
+        number(self.id)
     }
 }
 
@@ -105,10 +110,13 @@ fn by_mbr(
     boot: Extents,
     options: &DiskOptions,
 ) -> Result<Extents> {
-    if firmware.has_efi() || options.sector != 512 {
-        bail!("expected a GUID partition table for UEFI and for large sectors, got an MBR");
+    if options.sector != 512 {
+        bail!("expected a GUID partition table for large sectors, got an MBR");
     }
-    let code = loaders::bytes(loaders.mbr_code.as_ref(), "mbr.bin", "syslinux-common")?;
+    let code = match firmware.has_bios() {
+        true => loaders::bytes(loaders.mbr_code.as_ref(), "mbr.bin", "syslinux-common")?,
+        false => Vec::new(),
+    };
     let boot = mbr::Partition { kind: mbr::FAT, active: true, image: boot, size: None };
     let mut partitions = vec![boot];
     partitions.extend(options.partitions.iter().map(|partition| mbr::Partition {

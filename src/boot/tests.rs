@@ -248,8 +248,8 @@ fn names_the_package_of_a_missing_loader() {
 fn refuses_what_cannot_be_started() {
     let Some(loaders) = loaders() else { return };
     let mut options = DiskOptions::new(ID);
-    options.scheme = Scheme::Mbr;
-    assert!(disk(Firmware::Both, &loaders, &start(), &options).is_err());
+    (options.scheme, options.sector) = (Scheme::Mbr, 4096);
+    assert!(disk(Firmware::Efi, &loaders, &start(), &options).is_err());
     options = DiskOptions { sector: 4096, ..DiskOptions::new(ID) };
     assert!(disk(Firmware::Bios, &loaders, &start(), &options).is_err());
     let start = Start { cmdline: "a\nb".to_owned(), ..start() };

@@ -3,10 +3,11 @@
 
 use anyhow::{Result, bail};
 
-use super::Output;
+use super::data::Data;
 use super::identity::identity;
 use super::machine::{firmware, on_disk, whole};
 use super::root::Root;
+use super::{Output, able};
 use crate::boot::{self, DiskOptions, Firmware, Scheme};
 use crate::disk::{Guid, gpt};
 use crate::fs::{Extents, too_large};
@@ -21,6 +22,12 @@ pub(super) struct Disk {
     pub(super) id: Guid,
     /// Size of its sectors, in bytes.
     pub(super) sector: u32,
+}
+
+/// Lays out a disk of a format of moby's own: for either firmware, its root a
+/// partition of its own.
+pub(super) fn own(system: &System, output: &Output<'_>) -> Result<Disk> {
+    plan(system, output, Firmware::Both, able::own_default(system)?)
 }
 
 /// Lays out a disk that a firmware starts; `default` is how it holds the root
@@ -43,36 +50,32 @@ pub(super) fn plan_in(
     unit: u64,
 ) -> Result<Disk> {
     let id = Guid::derive(identity(&system.tree)?.bytes(), "disk");
-    let mut options = DiskOptions::new(id);
-    let mut root = default;
-    if let Some(disk) = &system.disk {
-        if disk.data.is_some() {
-            bail!("expected a disk without `data`, which disks cannot hold yet");
+    let root = able::root(system, default)?;
+    let data = Data::of(system)?;
+    let mut options = options(system, output, id);
+    let kept = data.as_ref().map_or(system, |data| &data.system);
+    let mut start = match root {
+        None => whole(kept, output)?,
+        Some(root) => {
+            let partition = root_partition(kept, output, root, id)?;
+            let name = add(&mut options, partition);
+            on_disk(kept, output, root, &name)?
         }
-        options.size = disk.size.as_ref().map(|size| size.value.0);
-        options.sector = disk.sector.as_ref().map_or(512, |sector| sector.value.0);
-        if disk.table.as_ref().is_some_and(|table| table.value == manifest::Table::Mbr) {
-            options.scheme = Scheme::Mbr;
+    };
+    if let Some(data) = &data {
+        let partition = data.partition(id, output.store)?;
+        let name = add(&mut options, partition);
+        let words = data.arguments(&name, options.scheme == Scheme::Gpt);
+        start.cmdline = format!("{} {words}", start.cmdline.trim()).trim().to_owned();
+    }
+    let wanted = match firmware(wanted, start.machine)? {
+        Firmware::Bios if options.sector != 512 => {
+            bail!("expected sectors of 512 bytes for a BIOS, got {}", options.sector)
         }
-        root = disk.root.as_ref().map_or(default, |root| of_manifest(&root.value));
-    }
-    options.size = output.options.size.or(options.size);
-    let mut start = whole_or_none(system, output, root)?;
-    if let Some(root) = root {
-        let partition = root_partition(system, output, root, id)?;
-        let name = match options.scheme {
-            Scheme::Gpt => partition.id.unwrap_or_default().to_string(),
-            Scheme::Mbr => {
-                let bytes = id.bytes();
-                let number = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                format!("{number:08x}-02")
-            }
-        };
-        options.partitions.push(partition);
-        start = Some(on_disk(system, output, root, &name)?);
-    }
-    let start = start.expect("the root is in the initrd or on a partition");
-    let wanted = firmware(wanted, start.machine)?;
+        // Only UEFI starts anything from large sectors.
+        Firmware::Both if options.sector != 512 => Firmware::Efi,
+        wanted => wanted,
+    };
     let size = options.size.take();
     let mut image = boot::disk(wanted, &output.options.loaders, &start, &options)?;
     let size = size.unwrap_or(image.len()).next_multiple_of(unit);
@@ -86,27 +89,32 @@ pub(super) fn plan_in(
     Ok(Disk { image, id, sector: options.sector })
 }
 
-fn whole_or_none(
-    system: &System,
-    output: &Output<'_>,
-    root: Option<Root>,
-) -> Result<Option<boot::Start>> {
-    match root {
-        Some(_) => Ok(None),
-        None => whole(system, output).map(Some),
+fn options(system: &System, output: &Output<'_>, id: Guid) -> DiskOptions {
+    let mut options = DiskOptions::new(id);
+    if let Some(disk) = &system.disk {
+        options.size = disk.size.as_ref().map(|size| size.value.0);
+        options.sector = disk.sector.as_ref().map_or(512, |sector| sector.value.0);
+        if disk.table.as_ref().is_some_and(|table| table.value == manifest::Table::Mbr) {
+            options.scheme = Scheme::Mbr;
+        }
+    }
+    options.size = output.options.size.or(options.size);
+    options
+}
+
+/// Adds a partition; returns what the kernel calls it behind `PARTUUID=`.
+fn add(options: &mut DiskOptions, partition: gpt::Partition) -> String {
+    let id = partition.id;
+    options.partitions.push(partition);
+    match options.scheme {
+        Scheme::Gpt => id.unwrap_or_default().to_string(),
+        // The first one is that to boot from.
+        Scheme::Mbr => format!("{:08x}-{:02x}", options.number(), options.partitions.len() + 1),
     }
 }
 
-fn of_manifest(root: &manifest::Root) -> Option<Root> {
-    match root {
-        manifest::Root::Initrd => None,
-        manifest::Root::Erofs => Some(Root::Erofs),
-        manifest::Root::Squashfs => Some(Root::Squashfs),
-        manifest::Root::Ext4 => Some(Root::Ext4),
-    }
-}
-
-fn root_partition(
+/// Makes the partition that holds the root.
+pub(super) fn root_partition(
     system: &System,
     output: &Output<'_>,
     root: Root,

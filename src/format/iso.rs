@@ -1,11 +1,16 @@
 //! `iso-bios`, `iso-efi`, `iso-efi-initrd`, `iso`: discs to boot from, which
-//! are disks to boot from on a USB stick. The root is in the initrd.
+//! are disks to boot from on a USB stick.
+//!
+//! The root of `iso` is a partition behind the disc's files. A kernel that
+//! starts from a USB stick sees it as such; from a CD, which has no partitions
+//! to it, PID 1 reads the table itself.
 
 use anyhow::Result;
 
 use super::identity::identity;
-use super::machine::{firmware, whole};
-use super::{Format, Output, loader};
+use super::machine::{firmware, on_disc, whole};
+use super::root::Root;
+use super::{Format, Output, able, data, disk, loader};
 use crate::boot::{self, DiscOptions, Firmware};
 use crate::disk::Guid;
 use crate::system::System;
@@ -20,7 +25,7 @@ pub(super) const BIOS: Format = Format {
     files: &[".iso"],
     single: false,
     loaders: loader::BIOS_DISC,
-    write: |system, output| write(system, output, Firmware::Bios, ".iso"),
+    write: |system, output| write(system, output, Firmware::Bios, ".iso", None),
 };
 
 pub(super) const EFI: Format = Format {
@@ -29,7 +34,7 @@ pub(super) const EFI: Format = Format {
     files: &["-efi.iso"],
     single: false,
     loaders: loader::EFI,
-    write: |system, output| write(system, output, Firmware::Efi, "-efi.iso"),
+    write: |system, output| write(system, output, Firmware::Efi, "-efi.iso", None),
 };
 
 pub(super) const EFI_INITRD: Format = Format {
@@ -38,7 +43,7 @@ pub(super) const EFI_INITRD: Format = Format {
     files: &["-efi-initrd.iso"],
     single: false,
     loaders: loader::EFI,
-    write: |system, output| write(system, output, Firmware::Efi, "-efi-initrd.iso"),
+    write: |system, output| write(system, output, Firmware::Efi, "-efi-initrd.iso", None),
 };
 
 pub(super) const BOTH: Format = Format {
@@ -47,14 +52,34 @@ pub(super) const BOTH: Format = Format {
     files: &[".iso"],
     single: false,
     loaders: loader::DISC,
-    write: |system, output| write(system, output, Firmware::Both, ".iso"),
+    write: both,
 };
 
-fn write(system: &System, output: &mut Output<'_>, wanted: Firmware, ending: &str) -> Result<()> {
-    let start = whole(system, output)?;
-    let wanted = firmware(wanted, start.machine)?;
+fn both(system: &System, output: &mut Output<'_>) -> Result<()> {
+    write(system, output, Firmware::Both, ".iso", able::own_default(system)?)
+}
+
+fn write(
+    system: &System,
+    output: &mut Output<'_>,
+    wanted: Firmware,
+    ending: &str,
+    default: Option<Root>,
+) -> Result<()> {
+    data::refuse(system, output)?;
     let id = Guid::derive(identity(&system.tree)?.bytes(), "disc");
-    let options = DiscOptions::new(VOLUME, id);
+    let mut options = DiscOptions::new(VOLUME, id);
+    let start = match able::root(system, default)? {
+        None => whole(system, output)?,
+        Some(root) => {
+            able::loop_device(system)?;
+            let partition = disk::root_partition(system, output, root, id)?;
+            let name = partition.id.unwrap_or_default().to_string();
+            options.partitions.push(partition);
+            on_disc(system, output, root, &name)?
+        }
+    };
+    let wanted = firmware(wanted, start.machine)?;
     let image = boot::disc(wanted, &output.options.loaders, &start, &Tree::new(), &options)?;
     output.image(ending, &image)
 }

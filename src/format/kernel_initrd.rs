@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 
-use super::{Format, Output, initrd};
+use super::{Format, Output, data, initrd};
 use crate::system::System;
 
 pub(super) const FORMAT: Format = Format {
@@ -17,6 +17,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    data::refuse(system, output)?;
     write_kernel(system, output)?;
     let (store, compression) = (output.store, output.options.compression);
     output.file_with_key("-initrd.img", |out| initrd::write(system, store, compression, out))

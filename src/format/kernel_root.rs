@@ -7,7 +7,7 @@
 use anyhow::Result;
 
 use super::root::Root;
-use super::{Format, Output, kernel_initrd, small};
+use super::{Format, Output, data, kernel_initrd, small};
 use crate::system::System;
 
 /// Ending of the initrd that only looks for the root.
@@ -41,6 +41,7 @@ pub(super) const ISO: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>, root: Root, ending: &str) -> Result<()> {
+    data::refuse(system, output)?;
     kernel_initrd::write_kernel(system, output)?;
     if let Some(initrd) = small::initrd(system, output.store, output.options.compression)? {
         output.image(INITRD, &initrd)?;

@@ -41,11 +41,24 @@ pub(super) fn whole(system: &System, output: &Output<'_>) -> Result<Start> {
 
 /// Describes the start of a system whose root is the partition of an id.
 pub(super) fn on_disk(system: &System, output: &Output<'_>, root: Root, id: &str) -> Result<Start> {
-    let start = bare(system)?;
-    let given = start.cmdline.trim();
-    let cmdline = format!("{given} root=PARTUUID={id} rootfstype={}", root.name());
     let initrd = small::initrd(system, output.store, output.options.compression)?;
-    Ok(Start { initrd, cmdline: cmdline.trim().to_owned(), ..start })
+    let start = bare(system)?;
+    let cmdline = with_root(&start.cmdline, root, id);
+    Ok(Start { initrd, cmdline, ..start })
+}
+
+/// Describes the start of a system whose root is a partition of a disc, which
+/// no kernel finds by itself.
+pub(super) fn on_disc(system: &System, output: &Output<'_>, root: Root, id: &str) -> Result<Start> {
+    let initrd = small::whole(system, output.store, output.options.compression)?;
+    let start = bare(system)?;
+    let cmdline = with_root(&start.cmdline, root, id);
+    Ok(Start { initrd: Some(initrd), cmdline, ..start })
+}
+
+fn with_root(given: &str, root: Root, id: &str) -> String {
+    let cmdline = format!("{} root=PARTUUID={id} rootfstype={}", given.trim(), root.name());
+    cmdline.trim().to_owned()
 }
 
 fn bare(system: &System) -> Result<Start> {

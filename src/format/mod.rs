@@ -3,8 +3,10 @@
 //! Help, validation, the README's table, and the tests for reproducibility,
 //! foreign judges and boots iterate the table.
 
+mod able;
 mod cloud;
 mod compression;
+mod data;
 mod disk;
 mod docker;
 mod identity;

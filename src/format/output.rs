@@ -48,7 +48,8 @@ pub type Target<'a> = &'a (dyn Fn(&str) -> PathBuf + Sync);
 
 /// Where the files of one format go.
 pub struct Output<'a> {
-    format: &'static str,
+    /// The format's name.
+    pub(super) format: &'static str,
     target: Target<'a>,
     files: Vec<Outgoing>,
     /// Holds what formats derive, so that the next build need not.

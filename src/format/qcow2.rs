@@ -32,7 +32,7 @@ pub(super) const BOTH: Format = Format {
     files: &[".qcow2"],
     single: false,
     loaders: loader::DISK,
-    write: |system, output| write(system, output, Firmware::Both, ".qcow2"),
+    write: both,
 };
 
 pub(super) const OPENSTACK: Format = Format {
@@ -47,4 +47,9 @@ pub(super) const OPENSTACK: Format = Format {
 fn write(system: &System, output: &mut Output<'_>, firmware: Firmware, ending: &str) -> Result<()> {
     let disk = disk::plan(system, output, firmware, None)?;
     output.image(ending, &qcow2::plan(&disk.image)?)
+}
+
+fn both(system: &System, output: &mut Output<'_>) -> Result<()> {
+    let disk = disk::own(system, output)?;
+    output.image(".qcow2", &qcow2::plan(&disk.image)?)
 }

@@ -33,10 +33,15 @@ pub(super) const BOTH: Format = Format {
     files: &[".img"],
     single: false,
     loaders: loader::DISK,
-    write: |system, output| write(system, output, Firmware::Both, ".img"),
+    write: both,
 };
 
 fn write(system: &System, output: &mut Output<'_>, firmware: Firmware, ending: &str) -> Result<()> {
     let disk = disk::plan(system, output, firmware, None)?;
     output.image(ending, &disk.image)
+}
+
+fn both(system: &System, output: &mut Output<'_>) -> Result<()> {
+    let disk = disk::own(system, output)?;
+    output.image(".img", &disk.image)
 }

@@ -11,6 +11,7 @@ use super::identity::identity;
 use super::initrd::LEFT_OUT;
 use crate::disk::Guid;
 use crate::fs::{Composed, Extents, erofs, ext4, iso9660, squashfs};
+use crate::manifest;
 use crate::store::{Out, Store};
 use crate::system::System;
 use crate::tree::Tree;
@@ -32,6 +33,16 @@ impl Root {
             Self::Erofs => "erofs",
             Self::Ext4 => "ext4",
             Self::Iso => "iso9660",
+        }
+    }
+
+    /// Returns what a word of the manifest's stands for, `None` for the initrd.
+    pub(super) fn of_manifest(root: manifest::Root) -> Option<Self> {
+        match root {
+            manifest::Root::Initrd => None,
+            manifest::Root::Erofs => Some(Self::Erofs),
+            manifest::Root::Squashfs => Some(Self::Squashfs),
+            manifest::Root::Ext4 => Some(Self::Ext4),
         }
     }
 

@@ -55,19 +55,63 @@ const DRIVERS: &[&str] = &[
     "fs-erofs",
     "fs-ext4",
     "fs-iso9660",
+    // A disc has no partitions: init makes a device of the root's part of it.
+    "loop",
     "crc32c",
     "crc32c_intel",
 ];
 
-/// Makes the initrd; a kernel without modules needs none.
+/// Makes the initrd; a kernel without modules needs none for a partition.
 pub(super) fn initrd(
     system: &System,
     store: &Store,
     compression: Compression,
 ) -> Result<Option<Extents>> {
+    let whole = || whole(system, store, compression);
+    has_modules(&system.tree).then(whole).transpose()
+}
+
+/// Makes the initrd, also for a kernel without modules.
+pub(super) fn whole(system: &System, store: &Store, compression: Compression) -> Result<Extents> {
     let tree = tree(&system.tree).context("making the initrd that finds the root")?;
     let ucode = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref());
-    tree.map(|tree| initrd::plan(&tree, ucode, store, compression)).transpose()
+    initrd::plan(&tree, ucode, store, compression)
+}
+
+/// Tells whether a system has modules for its kernel.
+pub(super) fn has_modules(tree: &Tree) -> bool {
+    modules(tree).is_some()
+}
+
+/// Tells whether a driver, such as that of a file system, is among the modules or built
+/// in by the word of depmod's files.
+pub(super) fn has_module(tree: &Tree, kind: &str) -> Result<bool> {
+    let Some((base, version, folder)) = modules(tree) else {
+        return Ok(false);
+    };
+    let file = |name: &[u8]| match tree.child(folder, name).map(|id| &tree.get(id).kind) {
+        Some(Kind::File(text)) => text.gather(INDEX_MAX).map(Some),
+        _ => Ok(None),
+    };
+    if let Some(text) = file(INDEX)? {
+        let text = String::from_utf8(text).context("reading the index of modules")?;
+        let index = Index::parse(&text).map_err(|error| anyhow!("index of modules: {error}"))?;
+        if !index.find(kind).is_empty() || !index.find(&format!("fs-{kind}")).is_empty() {
+            return Ok(true);
+        }
+    }
+    let name = format!("/{kind}.ko");
+    if let Some(text) = file(b"modules.builtin")?
+        && String::from_utf8_lossy(&text).lines().any(|line| line.ends_with(&name))
+    {
+        return Ok(true);
+    }
+    let prefix = [base, b"/", version.as_slice(), b"/"].concat();
+    let is_driver = |path: &[u8]| {
+        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        path.starts_with(&prefix) && file.starts_with(&name.as_bytes()[1..])
+    };
+    Ok(tree.walk().any(|found| is_driver(&found.path)))
 }
 
 /// Returns the version of the system's kernel, as its modules tell it.
@@ -86,10 +130,7 @@ fn modules(tree: &Tree) -> Option<(&'static [u8], Vec<u8>, Id)> {
     })
 }
 
-fn tree(system: &Tree) -> Result<Option<Tree>> {
-    let Some((base, version, folder)) = modules(system) else {
-        return Ok(None);
-    };
+fn tree(system: &Tree) -> Result<Tree> {
     let mut small = Tree::new();
     let init = system.lookup(b"init").context("expected /init in the root, found none")?;
     small.insert(b"init", system.get(init).clone())?;
@@ -98,12 +139,23 @@ fn tree(system: &Tree) -> Result<Option<Tree>> {
         (inode.kind, inode.meta.mode) = (Kind::directory(), 0o755);
         small.insert(path, inode)?;
     }
-    let base = [base, b"/", version.as_slice()].concat();
-    let target = |path: &[u8]| [b"lib/modules/", version.as_slice(), b"/", path].concat();
+    if let Some((base, version, folder)) = modules(system) {
+        add_modules(system, (base, &version, folder), &mut small)?;
+    }
+    Ok(small)
+}
+
+/// Adds the modules that a disk may need, and their index.
+fn add_modules(
+    system: &Tree,
+    (base, version, folder): (&[u8], &[u8], Id),
+    small: &mut Tree,
+) -> Result<()> {
+    let base = [base, b"/", version].concat();
+    let target = |path: &[u8]| [b"lib/modules/", version, b"/", path].concat();
     let index = system.child(folder, INDEX).map(|id| system.get(id));
     let Some(Kind::File(text)) = index.map(|inode| &inode.kind) else {
-        copy_all(system, &base, &mut small, &target)?;
-        return Ok(Some(small));
+        return copy_all(system, &base, small, &target);
     };
     let text = text.gather(INDEX_MAX).context("reading the index of modules")?;
     let text = String::from_utf8(text).context("reading the index of modules")?;
@@ -116,7 +168,7 @@ fn tree(system: &Tree) -> Result<Option<Tree>> {
     let mut inode = index.expect("there is an index").clone();
     inode.kind = Kind::bytes(kept.into_bytes());
     small.insert(&target(INDEX), inode)?;
-    Ok(Some(small))
+    Ok(())
 }
 
 /// Takes out of an index what the drivers and their needs are; gives back the
@@ -178,14 +230,14 @@ mod tests {
             kind: Kind::bytes(bytes),
             part: 0,
         };
-        assert!(tree(&system).unwrap().is_none());
+        assert!(!has_modules(&system));
         system.insert(b"init", file(b"init")).unwrap();
         for name in ["failover", "virtio", "virtio_blk", "sq"] {
             let path = format!("usr/lib/modules/6.1/kernel/{name}.ko");
             system.insert(path.as_bytes(), file(b"ko")).unwrap();
         }
         system.insert(b"usr/lib/modules/6.1/moby.modules", file(TEXT.as_bytes())).unwrap();
-        let small = tree(&system).unwrap().unwrap();
+        let small = tree(&system).unwrap();
         let has = |name: &str| {
             small.lookup(format!("lib/modules/6.1/kernel/{name}.ko").as_bytes()).is_some()
         };
@@ -193,5 +245,13 @@ mod tests {
         let (kept, _) = select(TEXT).unwrap();
         assert_eq!(kept, TEXT.replace("kernel/failover.ko failover - - -\n", ""));
         assert_eq!(release(&system).as_deref(), Some("6.1"));
+        let driver = |kind| has_module(&system, kind).unwrap();
+        assert!(driver("squashfs") && !driver("erofs") && !driver("ext4"));
+        system
+            .insert(b"usr/lib/modules/6.1/modules.builtin", file(b"kernel/fs/erofs/erofs.ko\n"))
+            .unwrap();
+        system.insert(b"usr/lib/modules/6.1/kernel/ext4.ko.xz", file(b"ko")).unwrap();
+        let driver = |kind| has_module(&system, kind).unwrap();
+        assert!(driver("erofs") && driver("ext4") && !driver("xfs"));
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 
 use anyhow::{Context, Result};
 
-use super::{Format, Output, initrd};
+use super::{Format, Output, data, initrd};
 use crate::env::EPOCH;
 use crate::fs::tar;
 use crate::system::System;
@@ -20,6 +20,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    data::refuse(system, output)?;
     let (store, compression) = (output.store, output.options.compression);
     // An archive states a file's size before the file: this one comes first.
     let file = store.temporary()?;

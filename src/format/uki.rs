@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::machine::whole;
-use super::{Format, Output, loader};
+use super::{Format, Output, data, loader};
 use crate::boot;
 use crate::system::System;
 
@@ -17,6 +17,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
+    data::refuse(system, output)?;
     let image = boot::uki(&output.options.loaders, &whole(system, output)?)?;
     output.image(".efi", &image)
 }

@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use super::{Format, Output, disk, loader};
-use crate::boot::Firmware;
 use crate::disk::{Guid, vhdx};
 use crate::system::System;
 
@@ -17,7 +16,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
-    let disk = disk::plan(system, output, Firmware::Both, None)?;
+    let disk = disk::own(system, output)?;
     let id = Guid::derive(&disk.id.bytes(), "vhdx");
     output.image(".vhdx", &vhdx::plan(&disk.image, disk.sector, id)?)
 }

@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use super::{Format, Output, disk, loader};
-use crate::boot::Firmware;
 use crate::disk::vmdk;
 use crate::system::System;
 
@@ -17,7 +16,7 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
-    let disk = disk::plan(system, output, Firmware::Both, None)?;
+    let disk = disk::own(system, output)?;
     let bytes = disk.id.bytes();
     let id = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let options = vmdk::Options { id, ..vmdk::Options::default() };

@@ -11,7 +11,7 @@ use crate::error::WithHint;
 use crate::image::apply;
 use crate::manifest::Spanned;
 use crate::oci::Digest;
-use crate::tree::{Content, Kind, Metadata, Tree};
+use crate::tree::{Content, Kind, Metadata, Tree, holds};
 
 /// What is booted.
 #[derive(Clone, Debug)]
@@ -22,6 +22,18 @@ pub struct Kernel {
     pub cmdline: String,
     /// Microcode for the CPU, an uncompressed cpio archive.
     pub ucode: Option<Content>,
+}
+
+impl Kernel {
+    /// Tells whether a word is among the kernel's bytes, as that of a driver
+    /// that is built in is; `None` where the kernel cannot be unpacked.
+    pub fn mentions(&self, word: &[u8]) -> Option<bool> {
+        if holds(&mut self.image.reader(), word).ok()? {
+            return Some(true);
+        }
+        let mut plain = payload(&self.image).ok()?.take(KERNEL_MAX);
+        holds(&mut plain, word).ok()
+    }
 }
 
 /// The most that a kernel may unpack to, in bytes.
@@ -168,6 +180,19 @@ mod tests {
         image.extend(payload);
         image.extend(b"what stands behind the payload");
         image
+    }
+
+    #[test]
+    fn sees_what_is_built_in() {
+        let kernel = |image: Vec<u8>| Kernel {
+            image: Content::Bytes(image.into()),
+            cmdline: String::new(),
+            ucode: None,
+        };
+        let packed = kernel(bz_image(&gzip(b"...erofs\0...")));
+        assert_eq!(packed.mentions(b"erofs\0"), Some(true));
+        assert_eq!(packed.mentions(b"ext4\0"), Some(false));
+        assert_eq!(kernel(b"nothing known".to_vec()).mentions(b"ext4\0"), None);
     }
 
     #[test]

@@ -116,6 +116,22 @@ impl Content {
     }
 }
 
+/// Tells whether `word` is among the bytes of a stream.
+pub fn holds(from: &mut dyn Read, word: &[u8]) -> Result<bool> {
+    let mut held = Vec::with_capacity(CHUNK + word.len());
+    loop {
+        let read = from.take(CHUNK as u64).read_to_end(&mut held)?;
+        if held.windows(word.len().max(1)).any(|found| found == word) {
+            return Ok(true);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+        // It may begin in this piece and end in the next one.
+        held.drain(..held.len().saturating_sub(word.len().saturating_sub(1)));
+    }
+}
+
 /// Reads contents in order.
 #[derive(Debug)]
 pub struct Reader<'a> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
 
-pub use content::{Content, Reader};
+pub use content::{Content, Reader, holds};
 pub use path::{components, join, parent_and_name};
 pub use walk::{Walk, Walked};
 

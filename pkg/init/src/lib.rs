@@ -15,6 +15,7 @@ pub mod console;
 pub mod container;
 pub mod daemon;
 pub mod error;
+pub mod grow;
 pub mod module;
 pub mod mount;
 pub mod netlink;

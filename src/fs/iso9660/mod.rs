@@ -43,6 +43,9 @@ pub struct Options {
     /// the entry's index, and the bytes within its image. They must begin on
     /// whole sectors of it.
     pub within: BTreeMap<Vec<u8>, (usize, Range<u64>)>,
+    /// Images that are no files of the disc and lie behind all else, each on
+    /// a whole MiB: partitions of the disk that the disc can be.
+    pub appended: Vec<Extents>,
     /// So much is left free at the end for the second table of a GPT, and
     /// the disc is filled up to whole MiB; in bytes, 0 for a plain CD.
     pub tail: u64,
@@ -56,6 +59,7 @@ impl Default for Options {
             time: crate::env::EPOCH,
             boot: Vec::new(),
             within: BTreeMap::new(),
+            appended: Vec::new(),
             tail: 0,
         }
     }
@@ -95,6 +99,8 @@ pub struct Volume {
     pub image: Extents,
     /// Where what each boot entry starts lies, in bytes.
     pub boot: Vec<Range<u64>>,
+    /// Where each appended image lies, in bytes, to the end of its last sector.
+    pub appended: Vec<Range<u64>>,
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ struct Layout<'a> {
     /// First sector of each file, by [`Id::index`].
     files: Vec<u32>,
     boot: Vec<Range<u64>>,
+    appended: Vec<Range<u64>>,
     sectors: u32,
 }
 
@@ -70,6 +71,7 @@ pub fn plan(tree: &Tree, composed: &Composed, options: &Options) -> Result<Volum
         area: 0,
         files,
         boot: Vec::new(),
+        appended: Vec::new(),
         sectors: 0,
     };
     let next = layout.place_metadata()?;
@@ -171,6 +173,11 @@ impl Layout<'_> {
             let at = (self.boot[*index].start + range.start) / SECTOR;
             self.files[id.index()] = u32::try_from(at).context("placing files beyond 8 TiB")?;
         }
+        for image in &self.options.appended {
+            let at = (next * SECTOR).next_multiple_of(WHOLE);
+            next = at / SECTOR + image.len().div_ceil(SECTOR);
+            self.appended.push(at..next * SECTOR);
+        }
         if self.options.tail > 0 {
             next = (next * SECTOR + self.options.tail).next_multiple_of(WHOLE) / SECTOR;
         }
@@ -206,7 +213,10 @@ impl Layout<'_> {
                 }
             }
         }
-        Ok(Volume { image, boot: self.boot })
+        for (appended, range) in self.options.appended.iter().zip(&self.appended) {
+            image.put(range.start, appended);
+        }
+        Ok(Volume { image, boot: self.boot, appended: self.appended })
     }
 
     fn write_descriptors(&self, image: &mut Extents) -> Result<()> {

@@ -74,3 +74,7 @@ pub const ARG_MODULES: &str = "modules";
 pub const ARG_ONFAILURE: &str = "moby.onfailure";
 /// Kernel argument: the host name, unless `/etc/hostname` has one.
 pub const ARG_HOSTNAME: &str = "hostname";
+/// Kernel argument: the partition that holds `/var`, `PARTUUID=...`.
+pub const ARG_DATA: &str = "moby.data";
+/// Kernel argument, alone: that partition grows to the end of its disk.
+pub const ARG_GROW: &str = "moby.grow";

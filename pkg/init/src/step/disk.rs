@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use moby_bundle::Mount;
@@ -19,6 +19,7 @@ use super::{Done, network, root};
 use crate::cmdline::Cmdline;
 use crate::error::{Error, Result};
 use crate::module::Modules;
+use crate::partition::Place;
 use crate::record::now;
 use crate::world::World;
 use crate::{mount, partition};
@@ -53,23 +54,23 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
     world.modules.survey();
     world.reactor.listen(network::device_events()?);
     world.modules.devices();
-    let device = wait(world, wanted)?;
+    let device = wait(world, "the root", wanted)?.device(&mut world.modules)?;
     attach(world, &device, &args)?;
     Err(enter(&args))
 }
 
 /// Waits for the device; its events wake us, and drivers load as they come.
-fn wait(world: &mut World, wanted: &str) -> Result<PathBuf> {
+pub(super) fn wait(world: &mut World, what: &str, wanted: &str) -> Result<Place> {
     let deadline = now() + PATIENCE;
     loop {
-        if let Some(device) = partition::find(wanted) {
-            return Ok(device);
+        if let Some(place) = partition::find(wanted) {
+            return Ok(place);
         }
         let left = deadline.saturating_sub(now());
         if left == 0 {
             let seconds = PATIENCE / 1000;
             let cause = format!("it did not come within {seconds} s");
-            return Err(Error::text("waiting for the root", wanted, cause));
+            return Err(Error::text("waiting for", format_args!("{what} {wanted}"), cause));
         }
         // A device is there some moments after its event.
         world.turn(Some(left.min(100)));

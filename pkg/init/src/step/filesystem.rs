@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::mount;
 use crate::world::World;
 
+const VAR: &str = "/var";
+const VAR_OPTIONS: &str = "nodev,nosuid,noexec,relatime,size=50%,mode=755";
+
 /// (type, place, options) that every system needs, LinuxKit's own options.
 const NEEDED: &[(&str, &str, &str)] = &[
     ("proc", "/proc", "nodev,nosuid,noexec,relatime"),
@@ -22,7 +25,7 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("devtmpfs", "/dev", "nosuid,noexec,relatime,mode=755"),
     ("tmpfs", "/run", "nodev,nosuid,noexec,relatime,size=10%,mode=755"),
     ("tmpfs", "/tmp", "nodev,nosuid,noexec,relatime,size=10%,mode=1777"),
-    ("tmpfs", "/var", "nodev,nosuid,noexec,relatime,size=50%,mode=755"),
+    ("tmpfs", VAR, VAR_OPTIONS),
     ("mqueue", "/dev/mqueue", "nodev,nosuid,noexec"),
     ("tmpfs", "/dev/shm", "nodev,nosuid,noexec,mode=1777"),
     ("devpts", "/dev/pts", "nosuid,noexec,gid=5,mode=0620,ptmxmode=0666"),
@@ -42,7 +45,7 @@ const WELCOME: &[(&str, &str, &str)] = &[
 ];
 
 /// Folders of a fresh `/var`, with their modes.
-const VAR: &[(&str, u32)] = &[
+const VAR_FOLDERS: &[(&str, u32)] = &[
     ("cache", 0o755),
     ("empty", 0o555),
     ("lib", 0o755),
@@ -56,9 +59,9 @@ const VAR: &[(&str, u32)] = &[
 
 pub(super) fn mounts(world: &mut World) -> Result<Done> {
     let done = each(NEEDED, |(kind, place, options)| {
-        // A /var or /run that is a file system of its own already (a persistent disk of a
-        // small initrd's) stays.
-        if *kind == "tmpfs" && *place == "/var" && is_mounted(place) {
+        // A /var that is a file system of its own already stays, and one on a partition comes.
+        let own = || is_mounted(place) || Cmdline::load().value(path::ARG_DATA).is_some();
+        if *place == VAR && own() {
             return Ok(());
         }
         mount::simple(kind, place, options)
@@ -72,7 +75,9 @@ pub(super) fn mounts(world: &mut World) -> Result<Done> {
     world.args = Cmdline::load();
     fs::create_dir_all(path::RUN)
         .map_err(|error| Error::io("making the folder", path::RUN, &error))?;
-    var()?;
+    if world.args.value(path::ARG_DATA).is_none() {
+        var()?;
+    }
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|errno| Error::new("sharing", "/", errno))?;
     done
@@ -82,9 +87,15 @@ fn is_mounted(place: &str) -> bool {
     mount::mounted().iter().any(|mount| mount.target == place)
 }
 
-fn var() -> Result<()> {
-    for (name, mode) in VAR {
-        let dir = Path::new("/var").join(name);
+/// Gives a `/var` of its own, in memory.
+pub(super) fn var_in_memory() -> Result<()> {
+    mount::simple("tmpfs", VAR, VAR_OPTIONS)
+}
+
+/// Makes the folders that every `/var` has.
+pub(super) fn var() -> Result<()> {
+    for (name, mode) in VAR_FOLDERS {
+        let dir = Path::new(VAR).join(name);
         if dir.exists() {
             continue;
         }

@@ -4,6 +4,7 @@
 //! all the same, for a system that half works can be looked at.
 
 mod clock;
+mod data;
 mod disk;
 mod filesystem;
 mod network;
@@ -75,6 +76,7 @@ pub const STEPS: &[Step] = &[
     machine("devices", "the links and nodes in /dev that programs expect", filesystem::devices),
     machine("cgroups", "control groups v2, or v1 by kernel argument", filesystem::cgroups),
     machine("modules", "kernel modules that the devices and the configuration ask for", modules),
+    machine("data", "with moby.data=, /var from a partition that grows", data::run),
     machine(
         "root-read-only",
         "nothing writes to the root, but with the kernel argument rw",
