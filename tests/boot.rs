@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::process::{Command, Stdio};
 
-use support::guest::{Guest, build, free_port, in_order, page, turn};
+use support::guest::{Guest, build, build_as, example, free_port, in_order, page, turn};
 use support::have;
 
 /// Boots an example whose web page holds `text`.
@@ -72,6 +72,35 @@ fn a_disk_outlives_its_boots() {
         assert_eq!(code, Some(0), "{said}");
         // A heading and the file.
         in_order(&said, &["wc -l", "\n2\r"]);
+    }
+}
+
+#[test]
+fn data_grows_with_the_disk_and_stays() {
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    build_as(&example("disk"), folder.path(), &["--format", "raw"]);
+    let image = folder.path().join("disk.img");
+    OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 30).unwrap();
+    for boot in ["boot 1 of this disk", "boot 2 of this disk"] {
+        let port = free_port();
+        let mut guest = Guest::start(&image, &["--publish", &format!("127.0.0.1:{port}:80")]);
+        let answer = guest.until("the page", |_| page(port));
+        assert!(answer.contains("Written when the image was built"), "{answer}");
+        assert!(answer.contains(boot), "{answer}");
+        // The file system, not only the partition.
+        let said = guest.said();
+        let size = said.split("/var has ").nth(1).and_then(|rest| rest.split(' ').next());
+        assert!(
+            size.and_then(|size| size.parse().ok()).is_some_and(|mib: u32| mib > 700),
+            "{said}"
+        );
+        // Like a power failure: the guest is not told.
+    }
+    if have("sgdisk") {
+        let told = Command::new("sgdisk").arg("-v").arg(&image).output().unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains("No problems found"), "{told}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use moby::format::FORMATS;
+use moby::format::{DEFAULT, FORMATS};
 use moby::oci::Digest;
 use support::{builds_packages, have, package_cache};
 
@@ -111,7 +111,11 @@ fn come_out_the_same_for_anybody() {
     let entries = fs::read_dir(&examples).expect("examples");
     let mut all: Vec<_> = entries.map(|entry| entry.expect("an example").path()).collect();
     all.sort();
-    builds.extend(all.iter().map(|path| vec![path.display().to_string()]));
+    builds.extend(all.iter().map(|path| {
+        // Data needs a disk.
+        let format = if path.ends_with("disk.yml") { "raw" } else { DEFAULT };
+        vec!["--format".to_owned(), format.to_owned(), path.display().to_string()]
+    }));
 
     let folder = |who: &str, at: usize| {
         let folder = place.path().join(format!("{who}-{at}"));
