@@ -4,6 +4,7 @@
 //! write. Each step is a function of its own folder.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, Metadata};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +18,7 @@ use super::ui::Ui;
 use super::{Global, table, ui};
 use crate::boot::Loaders;
 use crate::error::Usage;
-use crate::format::{self, Compression, FORMATS, Format, Options, Output, Written};
+use crate::format::{self, Compression, FORMATS, Format, Options, Output, Packing, Written};
 use crate::image::flatten;
 use crate::manifest::{self, Manifest};
 use crate::oci::{Descriptor, Platform, Reference};
@@ -48,7 +49,8 @@ pub(super) struct Args {
     /// Folder to write to.
     #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     dir: PathBuf,
-    /// File to write a single format to; `-` for standard output.
+    /// File, or disk, to write a format of one file to; `-` for standard
+    /// output.
     #[arg(long, short, visible_alias = "o", value_name = "FILE", conflicts_with = "name")]
     output: Option<PathBuf>,
     /// Architecture of the system, such as amd64 or arm64; this machine's by
@@ -62,6 +64,10 @@ pub(super) struct Args {
     /// as in zstd:9.
     #[arg(long, value_name = "NAME", default_value_t)]
     initrd_compression: Compression,
+    /// Compression of qcow2 disks: none, zlib or zstd, with a level as in
+    /// zstd:9.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    qcow2_compression: Packing,
     /// Unpack a kernel that unpacks itself.
     #[arg(long)]
     decompress_kernel: bool,
@@ -128,8 +134,13 @@ pub(super) fn run(args: Args, global: &Global) -> Result<()> {
     }
     let store = global.store()?;
     let (system, loaders, lock) = assemble(&args, &manifest, &store, &ui)?;
-    let (compression, size) = (args.initrd_compression, args.size);
-    let options = Options { compression, size, loaders };
+    let options = Options {
+        name: args.name(),
+        compression: args.initrd_compression,
+        packing: args.qcow2_compression,
+        size: args.size,
+        loaders,
+    };
     let written = write(&args, &system, &options, &store, &ui)?;
     if !args.locked && args.output.is_none() {
         let text = lock.to_text();
@@ -147,10 +158,16 @@ impl Args {
         if let Some((one, other, ending)) = format::clash(&self.format) {
             bail!(Usage(format!("formats `{one}` and `{other}` both write NAME{ending}")));
         }
-        if self.output.is_some() && !(self.format.len() == 1 && single.is_some()) {
-            let known = FORMATS.iter().filter(|format| format.single).map(|format| format.name);
-            let known: Vec<_> = known.collect();
-            bail!(Usage(format!("--output takes one of the formats {}", known.join(", "))));
+        let many = self.format.iter().find(|format| format.files.len() > 1);
+        if let (Some(many), Some(_)) = (many, &self.output) {
+            let files = many.files.join(", NAME");
+            let told = format!("--output takes one file, `{}` writes NAME{files}", many.name);
+            bail!(Usage(told));
+        }
+        if self.output.is_some()
+            && self.format.iter().any(|other| other.name != self.format[0].name)
+        {
+            bail!(Usage("--output takes one format".to_owned()));
         }
         if self.input_tar.is_some() && self.sources.pull {
             bail!(Usage("--input-tar and --pull cannot be used together".to_owned()));
@@ -251,9 +268,9 @@ fn write(
     ui: &Ui,
 ) -> Result<Vec<Written>> {
     let (name, dir) = (args.name(), args.dir.clone());
-    let stdout = args.output.as_deref() == Some(Path::new("-"));
+    let device = args.output.as_deref().filter(|path| is_device(path));
     let target = |ending: &str| match &args.output {
-        Some(_) if stdout => store.root().join("tmp/stdout"),
+        Some(_) if device.is_some() => store.root().join("tmp/output"),
         Some(file) => file.clone(),
         None if dir == Path::new(".") => PathBuf::from(format!("{name}{ending}")),
         None => dir.join(format!("{name}{ending}")),
@@ -268,17 +285,36 @@ fn write(
             let mut output = Output::new(format.name, &target, store, options);
             (format.write)(system, &mut output)
                 .with_context(|| format!("writing format {}", format.name))?;
+            for warning in output.warnings() {
+                ui.note(&format!("warning: {}: {warning}", format.name));
+            }
             Ok(output)
         })
         .collect::<Result<_>>()?;
-    if stdout {
-        let mut out = std::io::stdout().lock();
-        outputs.into_iter().try_for_each(|output| output.copy_to(&mut out))?;
+    if let Some(device) = device {
+        let mut out = open_device(device)?;
+        let copied = outputs.into_iter().try_for_each(|output| output.copy_to(&mut *out));
+        copied.with_context(|| format!("writing {}", device.display()))?;
         return Ok(Vec::new());
     }
     let written: Vec<Vec<Written>> =
         outputs.into_iter().map(Output::commit).collect::<Result<_>>()?;
     Ok(written.concat())
+}
+
+/// Says whether what is written cannot be given a name beside others and take
+/// it at the end: standard output, a disk, a pipe.
+fn is_device(path: &Path) -> bool {
+    let is_file = |meta: Metadata| meta.is_file() || meta.is_dir();
+    path == Path::new("-") || fs::metadata(path).is_ok_and(|meta| !is_file(meta))
+}
+
+fn open_device(path: &Path) -> Result<Box<dyn Write>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdout().lock()));
+    }
+    let file = File::options().write(true).open(path);
+    Ok(Box::new(file.with_context(|| format!("opening {}", path.display()))?))
 }
 
 fn report(written: &[Written], started: Instant, ui: &Ui) -> Result<()> {

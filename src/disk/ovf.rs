@@ -2,7 +2,8 @@
 //! manifest of digests beside it. An OVA is a tar of the text, the manifest
 //! and the disk, in this order.
 //!
-//! Follows "Open Virtualization Format Specification" 1.1 (DSP0243).
+//! Follows "Open Virtualization Format Specification" 1.1 (DSP0243), and 2.1
+//! for digests by SHA-256, which all that import OVF today take.
 
 use std::fmt::Write as _;
 
@@ -25,6 +26,19 @@ pub struct Machine {
     pub memory: u32,
     /// Whether the firmware is UEFI, else a BIOS.
     pub efi: bool,
+    /// What the disk hangs on.
+    pub bus: Bus,
+    /// The network card by its OVF name, such as `E1000`.
+    pub card: &'static str,
+}
+
+/// A controller of disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// Serial ATA by AHCI.
+    Sata,
+    /// IDE, as the PIIX4 has it.
+    Ide,
 }
 
 /// A hardware item: its type, a name, and what is particular to it.
@@ -92,11 +106,7 @@ fn items(machine: &Machine) -> Vec<Item<'static>> {
                 ("VirtualQuantity", machine.memory.to_string()),
             ],
         ),
-        (
-            20,
-            "SATA controller",
-            vec![("Address", "0".to_owned()), ("ResourceSubType", "AHCI".to_owned())],
-        ),
+        controller(machine.bus),
         (
             17,
             "Disk",
@@ -113,10 +123,19 @@ fn items(machine: &Machine) -> Vec<Item<'static>> {
             vec![
                 ("AutomaticAllocation", "true".to_owned()),
                 ("Connection", "nat".to_owned()),
-                ("ResourceSubType", "E1000".to_owned()),
+                ("ResourceSubType", machine.card.to_owned()),
             ],
         ),
     ]
+}
+
+/// Describes a controller by its type of CIM's and its kind.
+fn controller(bus: Bus) -> Item<'static> {
+    let (kind, name, model) = match bus {
+        Bus::Sata => (20, "SATA controller", "AHCI"),
+        Bus::Ide => (5, "IDE controller", "PIIX4"),
+    };
+    (kind, name, vec![("Address", "0".to_owned()), ("ResourceSubType", model.to_owned())])
 }
 
 /// Writes an item; its elements stand in the order of their names, as the

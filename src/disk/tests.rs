@@ -219,6 +219,8 @@ fn ovf_is_xml() {
         cpus: 2,
         memory: 1024,
         efi: true,
+        bus: ovf::Bus::Ide,
+        card: "VmxNet3",
     };
     let file = save(|out| Ok(out.write_all(ovf::text(&machine).as_bytes())?));
     let code = "import sys,xml.dom.minidom as m; m.parse(sys.argv[1])";

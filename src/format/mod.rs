@@ -9,6 +9,7 @@ mod compression;
 mod data;
 mod disk;
 mod docker;
+mod driver;
 mod identity;
 mod initrd;
 mod iso;
@@ -16,7 +17,11 @@ mod kernel_initrd;
 mod kernel_root;
 mod loader;
 mod machine;
+mod oci;
 mod output;
+mod ova;
+mod pack;
+mod packing;
 mod pending;
 mod qcow2;
 mod raw;
@@ -38,6 +43,7 @@ use crate::system::System;
 pub use compression::Compression;
 pub use loader::{find_loaders, loaders};
 pub use output::{Options, Output, Target, Written, write_with};
+pub use packing::Packing;
 pub use pending::abandon;
 
 /// A form that a system can be written in.
@@ -49,8 +55,7 @@ pub struct Format {
     pub about: &'static str,
     /// The endings of the files that it writes, behind the build's name.
     pub files: &'static [&'static str],
-    /// Whether it is one file that can go to standard output. LinuxKit writes
-    /// such a format only alone.
+    /// Whether it is written only alone, as LinuxKit has it.
     pub single: bool,
     /// The packages of Debian's whose boot loaders it needs.
     pub loaders: &'static [&'static str],
@@ -79,13 +84,20 @@ pub const FORMATS: &[Format] = &[
     vhd::FIXED,
     vhd::DYNAMIC,
     vhdx::FORMAT,
+    ova::FORMAT,
     uki::FORMAT,
-    cloud::AWS,
-    cloud::GCP,
-    vhd::AZURE,
-    qcow2::OPENSTACK,
+    cloud::AWS.format(),
+    cloud::GCP.format(),
+    cloud::AZURE.format(),
+    cloud::OPENSTACK.format(),
+    cloud::DIGITALOCEAN.format(),
+    cloud::HETZNER.format(),
+    cloud::ORACLE.format(),
+    cloud::VULTR.format(),
+    cloud::SCALEWAY.format(),
     tar::FORMAT,
     docker::FORMAT,
+    oci::FORMAT,
 ];
 
 /// Endings of files that are the same whichever format writes them.

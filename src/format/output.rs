@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::Compression;
 use super::pending::Pending;
+use super::{Compression, Packing};
 use crate::boot::Loaders;
 use crate::error::WithHint;
 use crate::fs::Extents;
@@ -22,8 +22,12 @@ use crate::store::Store;
 /// What formats may be asked for beyond their name.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Name of the build.
+    pub name: String,
     /// How initial roots are compressed.
     pub compression: Compression,
+    /// How the clusters of qcow2 disks are compressed.
+    pub packing: Packing,
     /// Size of a disk image in bytes; what is needed by default.
     pub size: Option<u64>,
     /// The boot loaders that the formats name.
@@ -52,6 +56,7 @@ pub struct Output<'a> {
     pub(super) format: &'static str,
     target: Target<'a>,
     files: Vec<Outgoing>,
+    warnings: Vec<String>,
     /// Holds what formats derive, so that the next build need not.
     pub store: &'a Store,
     /// What was asked for.
@@ -72,7 +77,16 @@ impl<'a> Output<'a> {
         store: &'a Store,
         options: &'a Options,
     ) -> Self {
-        Self { format, target, files: Vec::new(), store, options }
+        Self { format, target, files: Vec::new(), warnings: Vec::new(), store, options }
+    }
+    /// Tells of what may not work where the format is for.
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// Returns what may not work.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Writes one file, whose name is the build's and `ending`.
@@ -108,14 +122,14 @@ impl<'a> Output<'a> {
         self.file(ending, |out| image.write_file(out.get_ref()))
     }
 
-    /// Copies the one file of a single format elsewhere and drops it.
+    /// Copies the one file of a format elsewhere and drops it.
     pub fn copy_to(self, out: &mut dyn Write) -> Result<()> {
         for outgoing in &self.files {
             let mut file = outgoing.pending.file();
             file.rewind().context("reading what was written")?;
-            io::copy(&mut file, out).context("copying to standard output")?;
+            io::copy(&mut file, out).context("copying what was written")?;
         }
-        out.flush().context("copying to standard output")
+        out.flush().context("copying what was written")
     }
 
     /// Gives all files their names, digested.

@@ -1,11 +1,12 @@
-//! `qcow2-bios`, `qcow2-efi`, `qcow2`, and `openstack`: disks as QEMU's own
-//! format has them, uncompressed: initrds and roots are compressed already.
+//! `qcow2-bios`, `qcow2-efi`, `qcow2`: disks as QEMU's own format has them. Uncompressed unless asked for: initrds and roots are
+//! compressed already.
 
 use anyhow::Result;
 
 use super::{Format, Output, disk, loader};
 use crate::boot::Firmware;
 use crate::disk::qcow2;
+use crate::fs::Extents;
 use crate::system::System;
 
 pub(super) const BIOS: Format = Format {
@@ -35,21 +36,20 @@ pub(super) const BOTH: Format = Format {
     write: both,
 };
 
-pub(super) const OPENSTACK: Format = Format {
-    name: "openstack",
-    about: "a qcow2 disk for OpenStack",
-    files: &[".qcow2"],
-    single: false,
-    loaders: loader::DISK,
-    write: |system, output| write(system, output, Firmware::Both, ".qcow2"),
-};
-
 fn write(system: &System, output: &mut Output<'_>, firmware: Firmware, ending: &str) -> Result<()> {
     let disk = disk::plan(system, output, firmware, None)?;
-    output.image(ending, &qcow2::plan(&disk.image)?)
+    pack(&disk.image, output, ending)
+}
+
+/// Writes a disk as qcow2, compressed as was asked for.
+pub(super) fn pack(disk: &Extents, output: &mut Output<'_>, ending: &str) -> Result<()> {
+    match output.options.packing.0 {
+        None => output.image(ending, &qcow2::plan(disk)?),
+        packing => output.file(ending, |out| qcow2::write(disk, packing, out)),
+    }
 }
 
 fn both(system: &System, output: &mut Output<'_>) -> Result<()> {
     let disk = disk::own(system, output)?;
-    output.image(".qcow2", &qcow2::plan(&disk.image)?)
+    pack(&disk.image, output, ".qcow2")
 }

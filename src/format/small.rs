@@ -122,7 +122,7 @@ pub(super) fn release(tree: &Tree) -> Option<String> {
 
 /// Finds the modules: the folder they are in, the kernel's version, and the
 /// folder of that.
-fn modules(tree: &Tree) -> Option<(&'static [u8], Vec<u8>, Id)> {
+pub(super) fn modules(tree: &Tree) -> Option<(&'static [u8], Vec<u8>, Id)> {
     MODULES.into_iter().find_map(|path| {
         let mut below = tree.entries(tree.lookup(path)?)?.iter();
         let found = below.find(|(_, entry)| tree.entries(entry.id).is_some());

@@ -1,5 +1,4 @@
-//! `vhd`, `dynamic-vhd`, `azure`: disks for Hyper-V and for Azure, which
-//! takes fixed ones of whole MiB.
+//! `vhd`, `dynamic-vhd`: disks for Hyper-V.
 
 use anyhow::Result;
 
@@ -24,15 +23,6 @@ pub(super) const DYNAMIC: Format = Format {
     single: false,
     loaders: loader::DISK,
     write: |system, output| write(system, output, vhd::dynamic),
-};
-
-pub(super) const AZURE: Format = Format {
-    name: "azure",
-    about: "a fixed VHD disk for Azure",
-    files: &[".vhd"],
-    single: false,
-    loaders: loader::DISK,
-    write: |system, output| write(system, output, vhd::fixed),
 };
 
 type Plan = fn(&Extents, Guid) -> Result<Extents>;

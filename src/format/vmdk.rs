@@ -1,7 +1,10 @@
 //! `vmdk`: a disk for VMware, compressed ("streamOptimized").
 
+use std::io::Write;
+
 use anyhow::Result;
 
+use super::disk::Disk;
 use super::{Format, Output, disk, loader};
 use crate::disk::vmdk;
 use crate::system::System;
@@ -17,8 +20,13 @@ pub(super) const FORMAT: Format = Format {
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let disk = disk::own(system, output)?;
+    output.file(".vmdk", |out| pack(&disk, "disk.vmdk", out))
+}
+
+/// Writes a disk by the name that its descriptor tells.
+pub(super) fn pack(disk: &Disk, name: &str, out: &mut dyn Write) -> Result<()> {
     let bytes = disk.id.bytes();
     let id = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let options = vmdk::Options { id, ..vmdk::Options::default() };
-    output.file(".vmdk", |out| vmdk::write(&disk.image, &options, out))
+    let options = vmdk::Options { id, name: name.to_owned(), ..vmdk::Options::default() };
+    vmdk::write(&disk.image, &options, out)
 }
