@@ -22,6 +22,12 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Returns the file of this program and the words behind its name.
+pub fn own_command() -> std::io::Result<(PathBuf, Vec<String>)> {
+    let words = std::env::args_os().skip(1);
+    Ok((std::env::current_exe()?, words.map(|word| word.to_string_lossy().into_owned()).collect()))
+}
+
 /// Returns the user's home folder.
 pub fn home() -> Option<PathBuf> {
     var("HOME").map(PathBuf::from)

@@ -17,6 +17,7 @@
 //! - [`boot`]: what firmware starts from: EFI files, boot code, ESP, discs.
 //! - [`manifest`]: the YAML, loaded, merged, checked; every value knows its place.
 //! - [`source`]: where images come from: the Debian archive and others.
+//! - [`inspect`]: what an image is, told by looking, and what differs in two.
 //! - [`package`]: folders with a `build.yml`, built into images.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -29,6 +30,7 @@ pub mod error;
 pub mod format;
 pub mod fs;
 pub mod image;
+pub mod inspect;
 pub mod manifest;
 pub mod oci;
 pub mod package;

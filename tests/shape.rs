@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 /// What every folder may use, and what uses no folder but `oci`.
 const COMMON: [&str; 2] = ["env", "error"];
 /// The folders of `src/`, the lower first: each may use those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "oci", "tree", "store", "fs", "disk", "boot", "manifest", "source", "image", "system",
-    "format", "package", "push", "run", "cli",
+    "format", "package", "push", "inspect", "run", "cli",
 ];
 
 /// Finds every file below a folder whose name ends so, in order.

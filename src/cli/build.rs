@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::sources::SourceArgs;
 use super::ui::Ui;
-use super::{Global, table, ui};
+use super::{Global, table, ui, verify};
 use crate::boot::Loaders;
 use crate::error::Usage;
 use crate::format::{self, Compression, FORMATS, Format, Options, Output, Packing, Written};
@@ -77,6 +77,12 @@ pub(super) struct Args {
     /// Print the merged manifest and build nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Build once more under other conditions, and compare byte by byte.
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
+    /// Where the second build of --verify is at work.
+    #[arg(long, value_name = "DIR", hide = true)]
+    verify_in: Option<PathBuf>,
     /// Leave the software bill of materials out of the image.
     #[arg(long)]
     no_sbom: bool,
@@ -123,16 +129,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args, global: &Global) -> Result<()> {
+pub(super) fn run(mut args: Args, global: &Global) -> Result<()> {
     let started = Instant::now();
     let ui = global.ui();
     args.check()?;
+    let cache = args.move_again().unwrap_or_else(|| global.cache_dir());
     let fetch = |address: &str| args.sources.get(address, &ui);
     let manifest = manifest::load(&args.manifests, &fetch)?;
     if args.dry_run {
         return ui::data(&manifest.to_yaml(&ToString::to_string));
     }
-    let store = global.store()?;
+    let store = Store::open(&cache)?;
     let (system, loaders, lock) = assemble(&args, &manifest, &store, &ui)?;
     let options = Options {
         name: args.name(),
@@ -146,7 +153,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<()> {
         let text = lock.to_text();
         format::write_with(&args.lock_path(), |out| Ok(out.write_all(text.as_bytes())?))?;
     }
-    report(&written, started, &ui)
+    report(&written, started, &ui)?;
+    if args.verify && args.verify_in.is_none() {
+        verify::verify(&args.name(), &lock.to_text(), &written, &store, &ui)?;
+    }
+    Ok(())
 }
 
 impl Args {
@@ -169,10 +180,28 @@ impl Args {
         {
             bail!(Usage("--output takes one format".to_owned()));
         }
+        let is_stream = self.manifests.iter().any(|name| name == "-")
+            || self.output.as_deref().is_some_and(is_device);
+        if self.verify && is_stream {
+            bail!(Usage("--verify takes files, not streams".to_owned()));
+        }
         if self.input_tar.is_some() && self.sources.pull {
             bail!(Usage("--input-tar and --pull cannot be used together".to_owned()));
         }
         Ok(())
+    }
+
+    /// Moves the second build of --verify to where it is at work, under a
+    /// umask of its own; returns its cache.
+    fn move_again(&mut self) -> Option<PathBuf> {
+        let folder = self.verify_in.as_deref()?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let again = verify::Again { folder };
+        self.dir = again.out();
+        let name = self.output.as_ref().and_then(|file| file.file_name());
+        self.output = name.map(|name| self.dir.join(name));
+        self.locked = true;
+        Some(again.cache())
     }
 
     fn name(&self) -> String {

@@ -3,14 +3,18 @@
 //! error.
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line cannot be meant. `run`
-//! gives that of the guest.
+//! gives that of the guest, `diff` 1 where something differs and 2 for an error.
 
 mod build;
 mod cache;
 mod completions;
+mod diff;
 mod global;
+mod inspect;
 mod interrupt;
+mod lines;
 mod man;
+mod picture;
 mod pkg;
 mod progress;
 mod run;
@@ -18,6 +22,7 @@ mod schema;
 mod sources;
 mod table;
 mod ui;
+mod verify;
 mod version;
 
 use std::process::ExitCode;
@@ -47,6 +52,8 @@ struct Cli {
 enum Command {
     Build(build::Args),
     Run(run::Args),
+    Inspect(inspect::Args),
+    Diff(diff::Args),
     Pkg(pkg::Args),
     Cache(cache::Args),
     Schema(schema::Args),
@@ -66,6 +73,8 @@ impl Command {
         match self {
             Self::Build(args) => done(build::run(args, global)),
             Self::Run(args) => run::run(&args, &global.cache_dir()).map(ExitCode::from),
+            Self::Inspect(args) => done(inspect::run(&args, global)),
+            Self::Diff(args) => diff::run(&args, global),
             Self::Pkg(args) => done(pkg::run(args, global)),
             Self::Cache(args) => done(cache::run(args, global)),
             Self::Schema(args) => done(schema::run(args, global)),

@@ -20,7 +20,7 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use guid::Guid;
-pub use open::{Kind, Opened, open};
+pub use open::{Kind, Opened, open, open_image};
 pub use table::{Partition, Table, read};
 
 pub use crate::fs::Extents;

@@ -48,18 +48,22 @@ pub struct Opened {
 /// Opens the disk in a file. What is compressed is unpacked into a file in
 /// `scratch`, a folder, which vanishes with the disk.
 pub fn open(file: &Arc<File>, scratch: &Path) -> Result<Opened> {
-    let file = Extents::of_file(file)?;
-    let kind = kind(&file)?;
+    open_image(&Extents::of_file(file)?, scratch)
+}
+
+/// Opens the disk in what is a part of a file, as [`open`] does.
+pub fn open_image(file: &Extents, scratch: &Path) -> Result<Opened> {
+    let kind = kind(file)?;
     let unpacked = || {
         let made = tempfile::tempfile_in(scratch).map(Arc::new);
         made.with_context(|| format!("making a file in {}", scratch.display()))
     };
     let image = match kind {
-        Kind::Raw => Ok(file),
-        Kind::Qcow2 => qcow2::open(&file, &unpacked()?),
-        Kind::Vmdk => vmdk::open(&file, &unpacked()?),
-        Kind::Vhd => vhd::open(&file),
-        Kind::Vhdx => vhdx::open(&file),
+        Kind::Raw => Ok(file.clone()),
+        Kind::Qcow2 => qcow2::open(file, &unpacked()?),
+        Kind::Vmdk => vmdk::open(file, &unpacked()?),
+        Kind::Vhd => vhd::open(file),
+        Kind::Vhdx => vhdx::open(file),
     };
     let image = image.with_context(|| format!("reading the {kind} file"))?;
     Ok(Opened { kind, image })

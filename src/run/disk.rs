@@ -9,9 +9,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 
-use super::detect;
 use super::process::{self, Program};
 use crate::disk::{Extents, qcow2};
+use crate::inspect::detect;
 
 /// A disk as `--disk` names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

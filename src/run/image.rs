@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::{Bus, Direct};
-use super::detect::{self, Boots, Kind};
 use super::disk::Drive;
 use super::machine::Machine;
 use super::process::{self, Program};
 use crate::error::WithHint;
+use crate::inspect::detect::{self, Boots, Kind};
 
 /// What the user says that it is; otherwise it is told by looking.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,20 +3,18 @@
 //! [`run`] reads as a script: choose the machine, look what the image is,
 //! get disks, metadata and firmware ready, build QEMU's command line, start
 //! it and watch. What varies is in tables: [`machine::MACHINES`],
-//! [`arguments::BUSES`], the detectors of [`detect`], the backends of
+//! [`arguments::BUSES`], the detectors of [`crate::inspect::detect`], the backends of
 //! [`backend`]. Flags and their meaning are those of `linuxkit run qemu`.
 
 pub mod accel;
 pub mod arguments;
 pub mod backend;
-pub mod detect;
 pub mod disk;
 pub mod image;
 pub mod machine;
 pub mod memory;
 pub mod metadata;
 pub mod network;
-pub mod partition;
 pub mod process;
 pub mod report;
 pub mod search;

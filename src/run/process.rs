@@ -54,8 +54,14 @@ impl Program {
     /// Runs it to its end without input; a failure tells its exit status, what
     /// it said and the command line.
     pub fn output(&self) -> Result<Output> {
+        self.output_with(&[])
+    }
+
+    /// Runs it as [`Program::output`] does, with these in its environment.
+    pub fn output_with(&self, settings: &[(&str, &str)]) -> Result<Output> {
         let output = Command::new(&self.path)
             .args(&self.args)
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("starting {self}"))?;

@@ -27,6 +27,8 @@ const DESCRIPTORS_LIMIT: u64 = 64;
 pub fn open(image: &Extents) -> Result<Tree> {
     let disc = Disc::new(image)?;
     let mut tree = Tree::new();
+    let meta = disc.own()?.metadata();
+    tree.insert(b"", Inode { meta, kind: Kind::directory(), part: 0 })?;
     let mut serials: BTreeMap<u32, Id> = BTreeMap::new();
     disc.walk(&mut |path, found| {
         let several = found.serial.filter(|_| found.links > 1 && !found.is_folder());
@@ -156,6 +158,13 @@ impl<'a> Disc<'a> {
             disc.skip = Some(usize::from(system[6]));
         }
         Ok(disc)
+    }
+
+    /// Reads the root folder's record of itself.
+    fn own(&self) -> Result<Found> {
+        let bytes = self.image.bytes(u64::from(self.root.0) * SECTOR, SECTOR as usize)?;
+        let record = bytes.get(..usize::from(bytes[0])).context("expected a record")?;
+        self.record(record).context("reading the root folder's record")
     }
 
     fn walk(&self, visit: &mut dyn FnMut(&[u8], &Found) -> Result<()>) -> Result<()> {

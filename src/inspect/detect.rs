@@ -5,12 +5,13 @@
 //! few sectors are read. Names of files play no part.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use super::partition;
+use super::span::Span;
 
 /// What firmware can start a disk or CD from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,7 +62,7 @@ pub struct Look {
 
 /// How much of a file's start is looked at; ISO 9660's descriptors and a GPT
 /// with sectors of 4096 bytes lie within.
-const HEAD: u64 = 72 << 10;
+const HEAD: usize = 72 << 10;
 
 /// A way of telling: a name for people, and the test.
 type Detector = (&'static str, fn(&Look) -> Option<Kind>);
@@ -87,8 +88,10 @@ const DETECTORS: &[Detector] = &[
 
 /// Looks at a file; `None` if nothing known.
 pub fn detect(path: &Path) -> Result<Option<Kind>> {
-    let look = Look::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(look.kind())
+    let reading = || format!("reading {}", path.display());
+    let file = File::open(path).with_context(reading)?;
+    let span = Span::of_file(Arc::new(file)).with_context(reading)?;
+    Ok(Look::of(&span).with_context(reading)?.kind())
 }
 
 /// Names the format of a disk as QEMU does; what is nothing known is raw.
@@ -107,18 +110,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Look {
-    fn read(path: &Path) -> Result<Self> {
-        let mut file = File::open(path)?;
-        let mut look = Self::default();
-        (&mut file).take(HEAD).read_to_end(&mut look.head)?;
-        let size = file.seek(SeekFrom::End(0))?;
-        if size >= 512 {
-            file.seek(SeekFrom::End(-512))?;
-            file.read_to_end(&mut look.tail)?;
-        }
+    /// Looks at what a span holds.
+    pub(super) fn of(span: &Span) -> Result<Self> {
+        let tail = span.len().checked_sub(512);
+        let tail = tail.map(|at| span.bytes(at, 512)).transpose()?.unwrap_or_default();
+        let mut look = Self { head: span.bytes(0, HEAD)?, tail, catalog: Vec::new() };
         if let Some(sector) = catalog_sector(&look) {
-            file.seek(SeekFrom::Start(u64::from(sector) * 2048))?;
-            file.take(2048).read_to_end(&mut look.catalog)?;
+            look.catalog = span.bytes(u64::from(sector) * 2048, 2048)?;
         }
         Ok(look)
     }
@@ -154,32 +152,44 @@ fn iso(look: &Look) -> Option<Kind> {
     look.has(16 * 2048 + 1, b"CD001").then(|| Kind::Iso(el_torito(&look.catalog)))
 }
 
-/// Reads the catalog: a validation entry with the platform of the default
-/// entry, then sections with a platform each (0 is x86 BIOS, 0xef is EFI).
 fn el_torito(catalog: &[u8]) -> Boots {
     let mut boots = Boots::default();
-    let mut note = |platform: u8, entry: &[u8]| {
-        // 0x88 marks an entry as bootable.
-        if entry.first() == Some(&0x88) {
-            boots.bios |= platform == 0;
-            boots.efi |= platform == 0xef;
-        }
-    };
+    for (platform, _) in boot_entries(catalog) {
+        boots.bios |= platform == 0;
+        boots.efi |= platform == EFI;
+    }
+    boots
+}
+
+/// El Torito's number of EFI.
+pub(super) const EFI: u8 = 0xef;
+
+/// Reads the catalog: a validation entry with the platform of the default
+/// entry, then sections with a platform each (0 is x86 BIOS, 0xef is EFI).
+/// Gives the platform of each entry that starts something, and its sector of
+/// 2048 bytes.
+pub(super) fn boot_entries(catalog: &[u8]) -> Vec<(u8, u32)> {
     let mut entries = catalog.chunks_exact(32);
     let Some(validation) =
         entries.next().filter(|entry| entry[0] == 1 && entry[30..] == [0x55, 0xaa])
     else {
-        return boots;
+        return Vec::new();
     };
     let mut platform = validation[1];
+    let mut found = Vec::new();
     for entry in entries {
         match entry[0] {
             // A section's header; 0x91 is the last one.
             0x90 | 0x91 => platform = entry[1],
-            _ => note(platform, entry),
+            // Marks an entry as bootable.
+            0x88 => {
+                let sector = u32::from_le_bytes([entry[8], entry[9], entry[10], entry[11]]);
+                found.push((platform, sector));
+            }
+            _ => {}
         }
     }
-    boots
+    found
 }
 
 fn vmdk(look: &Look) -> Option<Kind> {

@@ -18,12 +18,12 @@ const LEGACY_BOOT: u8 = 4;
 const ENTRIES: usize = 128;
 
 /// Says whether this is the start of a disk: a boot sector's signature.
-pub fn is_disk(head: &[u8]) -> bool {
+pub(super) fn is_disk(head: &[u8]) -> bool {
     head.get(510..512) == Some(&[0x55, 0xaa]) || gpt(head).is_some()
 }
 
 /// Says what firmware can start the disk that begins so.
-pub fn boots(head: &[u8]) -> Boots {
+pub(super) fn boots(head: &[u8]) -> Boots {
     if head.get(510..512) != Some(&[0x55, 0xaa]) {
         return Boots { bios: false, efi: gpt(head).is_some_and(|gpt| gpt.esp) };
     }
@@ -65,7 +65,7 @@ fn gpt(head: &[u8]) -> Option<Marks> {
 }
 
 /// Reads a little-endian number.
-pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let field = bytes.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(field.try_into().expect("four bytes were taken")))
 }
