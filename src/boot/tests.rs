@@ -236,6 +236,32 @@ fn makes_discs_that_are_disks() {
 }
 
 #[test]
+fn discs_have_partitions_behind_their_files() {
+    let Some(loaders) = loaders() else { return };
+    let root = Extents::of_bytes(noise(300_001, 4));
+    for firmware in ALL {
+        let mut options = DiscOptions::new("MOBY", ID);
+        options.partitions = vec![gpt::Partition::new(gpt::ROOT_AMD64, "root", root.clone())];
+        let image = disc(firmware, &loaders, &start(), &Tree::new(), &options).unwrap();
+        let table = disk::read(&image).unwrap().unwrap();
+        let last = table.partitions.last().unwrap();
+        assert_eq!(table.partitions.len(), 1 + usize::from(firmware.has_efi()));
+        assert!(last.name == "root" && last.range.start.is_multiple_of(1 << 20));
+        let held = image.slice(last.range.start..last.range.start + root.len()).unwrap();
+        assert_eq!(held.digest().unwrap(), root.digest().unwrap());
+        assert!(last.range.end - last.range.start < root.len() + 2048);
+        if judge("sgdisk") {
+            let text = run("sgdisk", &["-v", name(&save(&image))]);
+            assert!(text.contains("No problems found"), "{firmware:?}: {text}");
+        }
+        if judge("xorriso") {
+            let text = run("xorriso", &["-indev", name(&save(&image)), "-find", "/"]);
+            assert!(!text.contains("FAILURE") && !text.contains("SORRY"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn names_the_package_of_a_missing_loader() {
     let options = DiskOptions::new(ID);
     let error = disk(Firmware::Efi, &Loaders::default(), &start(), &options).unwrap_err();

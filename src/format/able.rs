@@ -115,3 +115,88 @@ fn knows(system: &System, argument: &str) -> Result<bool> {
         _ => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{Kernel, System};
+    use crate::tree::{Content, Inode, Metadata, Tree};
+
+    /// A system of a PID 1, a kernel, modules and a manifest's `disk:`.
+    fn system(init: &str, kernel: &[u8], modules: &[&str], disk: &str) -> System {
+        let mut tree = Tree::new();
+        let mut put = |path: String, bytes: &[u8]| {
+            let meta = Metadata::root(0o644, 0);
+            let inode = Inode { meta, kind: Kind::bytes(bytes), part: 0 };
+            tree.insert(path.as_bytes(), inode).unwrap();
+        };
+        put("init".into(), init.as_bytes());
+        for name in modules {
+            put(format!("lib/modules/6.12/kernel/{name}.ko"), b"");
+        }
+        let manifest = crate::manifest::parse(&format!("disk: {disk}\n"), "test").unwrap();
+        let image = Content::Bytes(kernel.into());
+        System {
+            tree,
+            parts: Vec::new(),
+            kernel: Some(Kernel { image, cmdline: String::new(), ucode: None }),
+            platform: "linux/amd64".parse().unwrap(),
+            disk: manifest.disk,
+        }
+    }
+
+    const OURS: &str = "... moby.onfailure moby.data ...";
+
+    /// How a format of moby's own holds the root, or why it cannot.
+    fn own(system: &System) -> Result<Option<Root>, String> {
+        let default = own_default(system).unwrap();
+        root(system, default)
+            .map_err(|error| format!("{error}; {}", crate::error::hint(&error).expect("a way out")))
+    }
+
+    #[test]
+    fn holds_the_root_where_it_can_be_mounted() {
+        let gzip = |bytes: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut out, bytes).unwrap();
+            out.finish().unwrap()
+        };
+        let built_in = gzip(b"...squashfs\0...");
+        let all = ["erofs", "ext4", "squashfs"];
+        let cases: [(&str, &[u8], &[&str], &str, Result<Option<Root>, &str>); 9] = [
+            (OURS, b"?", &all, "{}", Ok(Some(Root::Erofs))),
+            (OURS, b"?", &all, "{root: initrd}", Ok(None)),
+            (OURS, b"?", &all, "{root: ext4}", Ok(Some(Root::Ext4))),
+            // LinuxKit's init.
+            ("another", b"?", &all, "{}", Ok(None)),
+            ("another", b"?", &all, "{root: erofs}", Err("moby's init")),
+            // A kernel without modules finds its root by itself.
+            ("another", &built_in, &[], "{root: squashfs}", Ok(Some(Root::Squashfs))),
+            (OURS, &built_in, &[], "{}", Err("no such driver; say `disk: {root: initrd}`")),
+            // One that nobody can look into is believed in what is written down.
+            (OURS, b"?", &[], "{root: erofs}", Ok(Some(Root::Erofs))),
+            (OURS, b"?", &[], "{}", Err("say `disk: {root: erofs}` if it does")),
+        ];
+        for (init, kernel, modules, disk, expected) in cases {
+            let found = own(&system(init, kernel, modules, disk));
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(*found, expected, "{init} {disk}"),
+                (Err(found), Err(part)) => assert!(found.contains(part), "{found}"),
+                _ => panic!("{init} {disk}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn mounts_data_where_kernel_and_init_can() {
+        let told = |system: &System| data(system).map_err(|error| error.to_string());
+        assert_eq!(told(&system(OURS, b"?", &["ext4"], "{}")), Ok(()));
+        let older = system("moby.onfailure", b"?", &["ext4"], "{}");
+        assert!(told(&older).unwrap_err().contains("moby's init"));
+        let mut zstd = system(OURS, &zstd::encode_all(&b"vmlinux"[..], 1).unwrap(), &[], "{}");
+        assert!(told(&zstd).unwrap_err().contains("mounts ext4"));
+        assert!(loop_device(&zstd).unwrap_err().to_string().contains("loop devices"));
+        zstd.kernel = None;
+        assert!(told(&zstd).unwrap_err().contains("a kernel"));
+    }
+}

@@ -1,4 +1,7 @@
 //! What a disk image looks like: the top-level key `disk`, which is moby's own.
+//!
+//! Formats without a disk pass it over, but for `data`, which they refuse; of
+//! it, discs heed `root` alone.
 
 use serde_json::{Map, Value, json};
 
@@ -10,25 +13,25 @@ use super::text::words;
 record! {
     /// What a disk image looks like.
     Disk as "disk" {
-        /// Size of the disk, such as `4G`, a number being MiB; as small as fits by default.
+        /// Size of the disk, such as `4G`, a number being MiB; as small as fits by default. `--size` goes before it.
         size: Option<Spanned<Size>> = "size",
-        /// Size of a sector in bytes, 512 or 4096; 512 by default.
+        /// Size of a sector in bytes, 512 or 4096, which UEFI alone starts from; 512 by default.
         sector: Option<Spanned<Sector>> = "sector",
         /// Partition table; `gpt` by default.
         table: Option<Spanned<Table>> = "table",
-        /// How the disk holds the root file system.
+        /// How the disk holds the root file system; `erofs` by default in `raw`, `qcow2`, `vmdk`, `vhdx`, `ova` and `iso`, else `initrd`.
         root: Option<Spanned<Root>> = "root",
-        /// A partition that holds /var and outlives the root.
+        /// A partition that holds /var and outlives the root: it begins with what the image has there.
         data: Option<Data> = "data",
     }
 
     /// A data partition.
     Data as "data" {
-        /// Size, such as `1G`, a number being MiB.
+        /// Size in the image, such as `1G`, a number being MiB; what it holds and 64 MiB of free space by default.
         size: Option<Spanned<Size>> = "size",
         /// Grows to the end of the disk at the first boot; true by default.
         grow: Option<bool> = "grow",
-        /// Label of the file system; `data` by default.
+        /// Label of the file system, up to 16 bytes; `data` by default.
         label: Option<Spanned<String>> = "label",
         /// The file system; `ext4` by default.
         filesystem: Option<Spanned<DataFilesystem>> = "filesystem",
