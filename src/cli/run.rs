@@ -21,9 +21,10 @@ use crate::run::{self, Host, Options, Outcome, backend, report};
 
 /// Run an image in QEMU
 ///
-/// PATH is an ISO, a disk (raw, qcow2, vmdk, vhd, vhdx), an EFI program, a
-/// kernel, or the prefix of NAME-kernel, NAME-initrd.img and NAME-cmdline:
-/// what it is and how it boots is told by looking.
+/// PATH is an ISO, a disk (raw, qcow2, vmdk, vhd, vhdx; packed as an OVA, in a
+/// cloud's tar.gz, under gzip, xz or zstd), an EFI program, a kernel, or the
+/// prefix of NAME-kernel, NAME-initrd.img and NAME-cmdline: what it is and how
+/// it boots is told by looking.
 ///
 /// The exit code is the guest's. Keys on a terminal: Ctrl-A x ends the guest,
 /// Ctrl-A h lists the others.
@@ -42,7 +43,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["iso", "kernel"])]
     squashfs: bool,
     /// Start PATH-kernel with PATH-erofs.img as its root
-    #[arg(long, conflicts_with_all = ["iso", "kernel"])]
+    #[arg(long, conflicts_with_all = ["iso", "kernel", "squashfs"])]
     erofs: bool,
     /// Start PATH-kernel with PATH-initrd.img
     #[arg(long, conflicts_with = "iso")]
@@ -53,7 +54,8 @@ pub(super) struct Args {
     /// Give it a disk: [file=]PATH[,size=1G][,format=qcow2]; made if missing
     #[arg(long, value_name = "DISK")]
     disk: Vec<Disk>,
-    /// What disks hang on: virtio, scsi, sata or ide
+    /// What disks hang on: virtio, scsi, sata, ide, nvme or usb, which makes a
+    /// stick of an ISO
     #[arg(long, value_name = "BUS", default_value = BUSES[0].name, value_parser = bus)]
     disk_bus: &'static Bus,
     /// Offer a port of the guest: [ADDRESS:]HOST:GUEST[/tcp|udp]
@@ -150,6 +152,7 @@ pub(super) fn run(args: &Args, cache: &Path) -> Result<u8> {
     match outcome {
         Outcome::Detached { pid, console } => {
             tell(&format!("console: {}", console.display()));
+            tell(&format!("to end the guest: kill {pid}"));
             writeln!(io::stdout(), "{pid}").context("writing the process id")?;
             Ok(0)
         }
@@ -184,7 +187,11 @@ fn options(args: &Args) -> Result<Options> {
         path: path.into(),
         hints: Hints {
             iso: args.iso,
-            root: args.squashfs || args.erofs,
+            root: match (args.squashfs, args.erofs) {
+                (true, _) => Some("-squashfs.img"),
+                (_, true) => Some("-erofs.img"),
+                _ => None,
+            },
             kernel: args.kernel,
             uefi: args.uefi,
         },
@@ -212,6 +219,8 @@ fn options(args: &Args) -> Result<Options> {
             until: args.until.clone(),
             timeout: args.timeout,
             report: args.boot_report.is_some(),
+            // Where the window is, if it is not on this screen.
+            shown: args.gui,
             signals: true,
         },
     })

@@ -88,10 +88,14 @@ const DETECTORS: &[Detector] = &[
 
 /// Looks at a file; `None` if nothing known.
 pub fn detect(path: &Path) -> Result<Option<Kind>> {
+    Ok(look(path)?.kind())
+}
+
+fn look(path: &Path) -> Result<Look> {
     let reading = || format!("reading {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let span = Span::of_file(Arc::new(file)).with_context(reading)?;
-    Ok(Look::of(&span).with_context(reading)?.kind())
+    Look::of(&span).with_context(reading)
 }
 
 /// Names the format of a disk as QEMU does; what is nothing known is raw.
@@ -102,6 +106,12 @@ pub fn disk_format(path: &Path) -> Result<&'static str> {
         Some(Kind::FixedVhd(_)) => "vpc",
         _ => "raw",
     })
+}
+
+/// Looks at a file as a disk, which an ISO may be besides; `None` if it is none.
+pub fn as_disk(path: &Path) -> Result<Option<Boots>> {
+    let look = look(path)?;
+    Ok(partition::is_disk(&look.head).then(|| partition::boots(&look.head)))
 }
 
 /// Lists what can be told.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disk::Drive;
+use super::disk::{Drive, named};
 use super::machine::{Firmware, Machine};
 use super::network::escaped;
 
@@ -28,7 +28,16 @@ pub const BUSES: &[Bus] = &[
     Bus { name: "scsi", device: "scsi-hd", controller: Some("virtio-scsi-{}"), first: "/dev/sda" },
     Bus { name: "sata", device: "ide-hd", controller: Some("ahci,id=sata"), first: "/dev/sda" },
     Bus { name: "ide", device: "ide-hd", controller: None, first: "/dev/sda" },
+    Bus { name: "nvme", device: "nvme", controller: None, first: "/dev/nvme0n1" },
+    Bus { name: USB, device: "usb-storage", controller: None, first: "/dev/sda" },
 ];
+
+/// The bus that makes a stick of an ISO.
+pub const USB: &str = "usb";
+/// The USB controller, which Linux has one driver for on every machine.
+const USB_CONTROLLER: &str = "qemu-xhci,id=usb,p2=8,p3=8";
+/// How many USB ports it has.
+const USB_PORTS: usize = 8;
 
 /// A kernel that QEMU starts itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,9 +129,6 @@ pub fn build(plan: &Plan) -> Vec<String> {
     network(&mut line, plan);
     ports(&mut line, plan);
     shares(&mut line, plan);
-    if plan.usb {
-        line.add("-usb", "");
-    }
     for device in &plan.devices {
         line.add("-device", device);
     }
@@ -142,7 +148,7 @@ impl Line {
 }
 
 fn shown(path: &Path) -> String {
-    escaped(&path.to_string_lossy())
+    escaped(&named(path))
 }
 
 fn machine(line: &mut Line, plan: &Plan) {
@@ -191,9 +197,12 @@ fn console(line: &mut Line, plan: &Plan) {
         }
     }
     match (plan.gui, &plan.console) {
+        (true, _) if plan.machine.ide => line.add("-device", "VGA"),
+        // A machine without a keyboard of its own.
         (true, _) => {
-            let card = if plan.machine.ide { "VGA" } else { "virtio-gpu-pci" };
-            line.add("-device", card);
+            for device in ["gpu", "keyboard", "tablet"] {
+                line.add("-device", format!("virtio-{device}-{}", plan.machine.transport));
+            }
         }
         // Not with -daemonize, which it contradicts.
         (false, Console::Streams { .. }) => line.add("-nographic", ""),
@@ -203,6 +212,9 @@ fn console(line: &mut Line, plan: &Plan) {
 
 fn disks(line: &mut Line, plan: &Plan) {
     let transport = plan.machine.transport;
+    if plan.usb || plan.bus.name == USB && !plan.drives.is_empty() {
+        line.add("-device", USB_CONTROLLER);
+    }
     if let Some(controller) = plan.bus.controller.filter(|_| !plan.drives.is_empty()) {
         line.add("-device", controller.replace("{}", transport));
     }
@@ -221,6 +233,8 @@ fn disks(line: &mut Line, plan: &Plan) {
         match plan.bus.name {
             "sata" => device.push_str(&format!(",bus=sata.{index}")),
             "ide" => device.push_str(&ide_disk(index)),
+            "nvme" => device.push_str(&format!(",serial=moby{index}")),
+            USB => device.push_str(",bus=usb.0"),
             _ => {}
         }
         if index == 0 && plan.direct.is_none() && !plan.boot_cd {
@@ -240,6 +254,8 @@ fn ide_disk(index: usize) -> String {
 pub fn surplus(plan: &Plan) -> usize {
     let cds = if plan.machine.ide { plan.cds.len() } else { 0 };
     let room = match plan.bus.name {
+        "sata" | "nvme" | USB if plan.machine.transport != "pci" => 0,
+        USB => USB_PORTS,
         "ide" if !plan.machine.ide => 0,
         "ide" => 4 - cds.min(4),
         "sata" => 6,
@@ -353,10 +369,11 @@ mod tests {
         plan.devices = vec!["usb-tablet".into()];
         let expected = format!(
             "-machine pc {START} -device virtio-rng-pci,rng=rng0 -kernel a-kernel -initrd a-initrd.img \
-             -append console=ttyS0 x -serial stdio -nographic -netdev user,id=net0 \
+             -append console=ttyS0 x -serial stdio -nographic \
+             -device qemu-xhci,id=usb,p2=8,p3=8 -netdev user,id=net0 \
              -device virtio-net-pci,netdev=net0,mac=m,romfile= -device virtio-serial-pci \
              -chardev socket,id=port0,path=/t/exit \
-             -device virtserialport,chardev=port0,name=moby.exit -usb -device usb-tablet"
+             -device virtserialport,chardev=port0,name=moby.exit -device usb-tablet"
         );
         assert_eq!(build(&plan).join(" "), expected);
     }

@@ -92,13 +92,15 @@ pub struct Drive {
 impl Drive {
     /// Names a disk to be read and written.
     pub fn new(path: &Path, format: &str) -> Self {
-        Self {
-            file: path.to_string_lossy().into_owned(),
-            format: format.to_owned(),
-            discard: false,
-            read_only: false,
-        }
+        Self { file: named(path), format: format.to_owned(), discard: false, read_only: false }
     }
+}
+
+/// Names a file so that QEMU does not take the part before a colon for a protocol.
+pub fn named(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    let first = name.split('/').next().unwrap_or_default();
+    if first.contains(':') { format!("./{name}") } else { name.into_owned() }
 }
 
 /// Gets the disk ready, number `index` of those asked for: makes what is missing.
@@ -170,6 +172,15 @@ mod tests {
             "a,format=zip",
         ] {
             assert!(bad.parse::<Disk>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_files_that_look_like_protocols() {
+        for (path, expected) in
+            [("a.img", "a.img"), ("a:b.img", "./a:b.img"), ("/x/a:b", "/x/a:b"), ("a/b:c", "a/b:c")]
+        {
+            assert_eq!(named(Path::new(path)), expected);
         }
     }
 

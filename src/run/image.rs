@@ -6,20 +6,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::arguments::{Bus, Direct};
+use super::arguments::{Bus, Direct, USB};
 use super::disk::Drive;
 use super::machine::Machine;
 use super::process::{self, Program};
 use crate::error::WithHint;
 use crate::inspect::detect::{self, Boots, Kind};
 
+/// The ends of the names of root file systems beside a kernel.
+const ROOTS: [&str; 4] = ["-squashfs.img", "-erofs.img", "-ext4.img", ".iso"];
+
 /// What the user says that it is; otherwise it is told by looking.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hints {
     /// An ISO image.
     pub iso: bool,
-    /// A kernel with a root file system.
-    pub root: bool,
+    /// A kernel with a root file system, whose file ends so.
+    pub root: Option<&'static str>,
     /// A kernel with an initrd.
     pub kernel: bool,
     /// UEFI firmware is wanted.
@@ -64,7 +67,7 @@ pub struct Looker<'a> {
 impl Looker<'_> {
     /// Finds out what `path` is: a file, or the prefix of a kernel and what belongs to it.
     pub fn find(&self, path: &Path, hints: Hints) -> Result<Image> {
-        if hints.kernel || hints.root {
+        if hints.kernel || hints.root.is_some() {
             return self.prefix(path, hints);
         }
         if !path.is_file() {
@@ -111,17 +114,24 @@ impl Looker<'_> {
             bail!("the kernel {} does not exist", kernel.display());
         }
         let initrd = Some(beside(prefix, "-initrd.img")).filter(|file| file.is_file());
-        let root = ["-squashfs.img", "-erofs.img", "-ext4.img", ".iso"]
-            .iter()
-            .map(|end| beside(prefix, end))
-            .find(|file| file.is_file());
-        let root = root.filter(|_| hints.root || initrd.is_none());
-        if initrd.is_none() && root.is_none() {
-            bail!("there is no {}", beside(prefix, "-initrd.img").display());
-        }
-        if hints.root && root.is_none() {
-            bail!("there is no {}", beside(prefix, "-squashfs.img").display());
-        }
+        let root = match hints.root {
+            Some(end) => {
+                let root = beside(prefix, end);
+                if !root.is_file() {
+                    bail!("there is no {}", root.display());
+                }
+                Some(root)
+            }
+            None if initrd.is_some() => None,
+            None => {
+                let ends = ROOTS.iter().map(|end| beside(prefix, end));
+                let root = ends.into_iter().find(|file| file.is_file());
+                if root.is_none() || hints.kernel {
+                    bail!("there is no {}", beside(prefix, "-initrd.img").display());
+                }
+                root
+            }
+        };
         // Where drivers are modules, an initrd of its own finds the root.
         let initrd = match root {
             Some(_) => Some(beside(prefix, "-root-initrd.img")).filter(|file| file.is_file()),
@@ -145,8 +155,7 @@ impl Looker<'_> {
     /// A kernel's file: with what belongs to it, or alone.
     fn kernel(&self, path: &Path, hints: Hints) -> Result<Image> {
         if let Some(prefix) = without(path, "-kernel")
-            && (beside(&prefix, "-initrd.img").exists()
-                || beside(&prefix, "-squashfs.img").exists())
+            && ROOTS.iter().chain(&["-initrd.img"]).any(|end| beside(&prefix, end).exists())
         {
             return self.prefix(&prefix, hints);
         }
@@ -158,13 +167,13 @@ impl Looker<'_> {
     /// A file that is of use beside a kernel only.
     fn belongs(&self, path: &Path, kind: Kind, hints: Hints) -> Result<Image> {
         let (what, ends) = match kind {
-            Kind::Root(name) => (name, ["-squashfs.img", "-erofs.img", "-ext4.img"].as_slice()),
+            Kind::Root(name) => (name, ROOTS.as_slice()),
             _ => ("an initrd", ["-initrd.img"].as_slice()),
         };
-        let prefix = ends.iter().find_map(|end| without(path, end));
-        match prefix.filter(|prefix| beside(prefix, "-kernel").is_file()) {
-            Some(prefix) => {
-                let root = matches!(kind, Kind::Root(_));
+        let found = ends.iter().find_map(|end| Some((without(path, end)?, *end)));
+        match found.filter(|(prefix, _)| beside(prefix, "-kernel").is_file()) {
+            Some((prefix, end)) => {
+                let root = matches!(kind, Kind::Root(_)).then_some(end);
                 self.prefix(&prefix, Hints { root, ..hints })
             }
             None => Err(anyhow!("{} is {what} without a kernel", path.display()))
@@ -173,8 +182,19 @@ impl Looker<'_> {
     }
 
     fn iso(&self, path: &Path, boots: Boots, hints: Hints) -> Result<Image> {
+        if self.bus.name == USB {
+            return self.stick(path, hints);
+        }
         let uefi = self.needs_uefi(path, boots, hints)?;
         Ok(Image { boot: Boot::Cd(path.to_owned()), uefi })
+    }
+
+    /// An ISO as a USB stick holds it, which the guest does not write to.
+    fn stick(&self, path: &Path, hints: Hints) -> Result<Image> {
+        let boots = detect::as_disk(path)?.ok_or_else(|| {
+            anyhow!("{} starts from a CD only: it has no partitions", path.display())
+        })?;
+        self.disk(Drive { discard: true, ..Drive::new(path, "raw") }, boots, hints)
     }
 
     fn disk(&self, drive: Drive, boots: Boots, hints: Hints) -> Result<Image> {

@@ -9,6 +9,7 @@
 pub mod accel;
 pub mod arguments;
 pub mod backend;
+pub mod complaint;
 pub mod disk;
 pub mod image;
 pub mod machine;
@@ -23,6 +24,7 @@ pub mod share;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod unpack;
 
 use std::fs;
 use std::io::Write;
@@ -133,7 +135,8 @@ pub fn run(
     let machine = machine::find(options.arch.as_deref().unwrap_or(&host.arch))?;
     let cmdline = options.cmdline.as_deref();
     let looker = Looker { machine, bus: options.bus, cmdline, search: &host.search };
-    let image = looker.find(&options.path, options.hints)?;
+    let path = unpacked(options, tell)?;
+    let image = looker.find(&path, options.hints)?;
     let qemu = match &options.qemu {
         Some(qemu) => qemu.clone(),
         None => {
@@ -141,6 +144,12 @@ pub fn run(
             process::need(&name, &host.search, machine.package)?
         }
     };
+    if options.detached && !options.shares.is_empty() {
+        bail!("shared folders end with this command: leave out --virtiofs or --detached");
+    }
+    if options.usb && machine.transport != "pci" {
+        bail!("{} has no USB", machine.arch);
+    }
     let state = state(options)?;
     let probe = accel::Probe { qemu: &qemu, machine, host: &host.arch, cache: &host.cache };
     let accel = accel::choose(options.accel.as_deref(), probe)?;
@@ -159,9 +168,21 @@ pub fn run(
     let ports = Ports::open()?;
     plan.ports = ports.named();
     let program = Program::new(qemu, arguments::build(&plan));
-    let ending = session::run(&program, ports, &options.watch, out)?;
+    let ending = session::run(&program, ports, &options.watch, out).map_err(complaint::hinted)?;
     ending.said.lines().for_each(tell);
     Ok(Outcome::Ended { end: ending.end, report: ending.report })
+}
+
+/// Returns the image's path, or that of the disk which was packed in it.
+fn unpacked(options: &Options, tell: &dyn Fn(&str)) -> Result<PathBuf> {
+    let packed = match options.path.is_file() {
+        true => unpack::look(&options.path)?,
+        false => None,
+    };
+    let Some(packed) = packed else { return Ok(options.path.clone()) };
+    let path = unpack::unpack(&options.path, &packed, &state(options)?)?;
+    tell(&format!("the disk is unpacked in {}", path.display()));
+    Ok(path)
 }
 
 /// Makes the folder of the machine's state, LinuxKit's NAME-state unless another is named.
@@ -321,13 +342,10 @@ fn memory(options: &Options, image: &Image, tell: &dyn Fn(&str)) -> Result<u64> 
 }
 
 fn detach(qemu: PathBuf, mut plan: Plan, state: &Path) -> Result<Outcome> {
-    if !plan.shares.is_empty() {
-        bail!("shared folders end with this command: leave out --virtiofs or --detached");
-    }
     let console = state.join("console.log");
     plan.console = Console::Background(console.clone());
     plan.ports = session::ports(state, false);
-    Program::new(qemu, arguments::build(&plan)).output()?;
+    Program::new(qemu, arguments::build(&plan)).output().map_err(complaint::hinted)?;
     let text = fs::read_to_string(&plan.pid_file)
         .with_context(|| format!("reading {}", plan.pid_file.display()))?;
     let pid =

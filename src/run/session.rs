@@ -75,6 +75,8 @@ pub struct Watch {
     pub timeout: Option<Duration>,
     /// Whether the text counts only once the boot report has come.
     pub report: bool,
+    /// Whether QEMU's own words are shown as they come, rather than at the end.
+    pub shown: bool,
     /// Whether signals are caught, to leave guest and terminal in order.
     pub signals: bool,
 }
@@ -134,7 +136,8 @@ pub fn run(program: &Program, ports: Ports, watch: &Watch, out: &mut dyn Write) 
     if watch.signals {
         terminal::signals(sender.clone())?;
     }
-    let mut child = program.spawn(Streams::Piped)?;
+    let streams = if watch.shown { Streams::ErrorsShown } else { Streams::Piped };
+    let mut child = program.spawn(streams)?;
     if let Some(input) = child.stdin.take() {
         terminal::forward(input);
     }
