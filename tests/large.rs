@@ -1,0 +1,176 @@
+//! A large system: three gigabytes of files, which are built in little memory,
+//! and boot and are served in 512 MB, for the root stays on the disk.
+//!
+//! Takes minutes and ten gigabytes of disk: with MOBY_SOAK=true only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may, and tells what it measured"
+)]
+#![allow(clippy::disallowed_methods, reason = "whether a soak is wanted is told by a variable")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use moby::oci::Digest;
+use support::guest::{Guest, free_port, packaged, page, turn};
+
+const MIB: u64 = 1 << 20;
+/// The files: of noise, which cannot be compressed, and of text.
+const NOISE: usize = 64;
+const TEXT: usize = 32;
+const SIZE: u64 = 32 * MIB;
+/// What the build may take, in KiB.
+const BUILD_MEMORY: u64 = 150 * 1024;
+
+/// Numbers that look random and are always the same.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+fn write_noise(path: &Path, seed: u64) {
+    let mut noise = Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    for _ in 0..SIZE / 8 {
+        out.write_all(&noise.next().to_le_bytes()).unwrap();
+    }
+    out.flush().unwrap();
+}
+
+fn write_text(path: &Path, seed: u64) {
+    const WORDS: [&str; 8] = ["kernel", "root", "image", "layer", "disk", "boot", "file", "page"];
+    let mut noise = Noise(seed | 1);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    let mut written = 0;
+    while written < SIZE {
+        let number = noise.next();
+        let word = WORDS[usize::try_from(number % 8).unwrap()];
+        let line = format!("{written} {word} {number}\n");
+        out.write_all(line.as_bytes()).unwrap();
+        written += line.len() as u64;
+    }
+    out.flush().unwrap();
+}
+
+/// Writes the manifest and its files: a web server whose pages are the files.
+fn write(folder: &Path) {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg");
+    let packages = packages.display();
+    let mut text = format!(
+        r#"
+kernel:
+  image: "@pkg:{packages}/kernel"
+  cmdline: "console=ttyS0 quiet"
+init:
+  - "@pkg:{packages}/init"
+  - "@pkg:{packages}/runc"
+  - "@pkg:{packages}/containerd"
+onboot:
+  - name: dhcp
+    image: "@pkg:{packages}/udhcpc"
+    command: ["/usr/bin/dhcp", "-1"]
+services:
+  - name: web
+    image: "@pkg:{packages}/httpd"
+    binds: ["/data:/www:ro"]
+    ready: {{tcp: 80}}
+disk: {{root: erofs}}
+files:
+  - {{path: data/index.html, contents: "a large system"}}
+"#
+    );
+    for number in 0..NOISE + TEXT {
+        let path = folder.join(format!("part-{number}"));
+        let seed = number as u64 + 1;
+        if number < NOISE {
+            write_noise(&path, seed)
+        } else {
+            write_text(&path, seed)
+        }
+        writeln!(text, "  - {{path: data/part-{number}, source: {}}}", path.display()).unwrap();
+    }
+    fs::write(folder.join("large.yml"), text).unwrap();
+}
+
+/// Builds, and returns the most memory that it took, in KiB.
+fn build(folder: &Path) -> u64 {
+    let mut child = packaged()
+        .args(["build", "--format", "raw", "--dir", ".", "large.yml"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        peak = now.unwrap_or(peak).max(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return peak;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Fetches a file as the guest serves it.
+fn fetch(port: u16, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    answer.split_off(body)
+}
+
+#[test]
+fn three_gigabytes_boot_in_half_of_one() {
+    if !std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true") {
+        eprintln!("skipped: MOBY_SOAK is not true");
+        return;
+    }
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    write(folder.path());
+    let begun = Instant::now();
+    let peak = build(folder.path());
+    let took = begun.elapsed();
+    let image = folder.path().join("large.img");
+    let size = fs::metadata(&image).unwrap().len();
+    eprintln!("built {} MiB in {took:?}, with {} MiB of memory", size / MIB, peak / 1024);
+    assert!(size > 2 << 30, "{size}");
+    assert!(peak < BUILD_MEMORY, "the build took {peak} KiB");
+    for firmware in [[].as_slice(), &["--uefi"]] {
+        let port = free_port();
+        let publish = format!("127.0.0.1:{port}:80");
+        let options = [&["--mem", "512", "--publish", &publish], firmware].concat();
+        let mut guest = Guest::start(&image, &options);
+        let answer = guest.until("the page", |_| page(port));
+        assert!(answer.ends_with("a large system"), "{answer}");
+        for number in [0, NOISE - 1, NOISE + TEXT - 1] {
+            let name = format!("part-{number}");
+            let ours = Digest::of(&fs::read(folder.path().join(&name)).unwrap());
+            assert_eq!(Digest::of(&fetch(port, &format!("/{name}"))), ours, "{name}");
+        }
+        eprintln!("served after {:?}", begun.elapsed());
+    }
+}
