@@ -148,6 +148,96 @@ fn a_machine_to_import_is_whole() {
     }
 }
 
+/// A kernel's package of next to nothing: the head of an arm64 image, and
+/// device trees by the names that matter.
+fn kernel_package(folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    let mut image = layout::noise(4, 100_000);
+    image[..2].copy_from_slice(b"MZ");
+    image[56..60].copy_from_slice(b"ARM\x64");
+    fs::write(folder.join("image"), image).expect("a file");
+    let tree = |tar: layout::Tar, name: &str| {
+        tar.file(&format!("usr/lib/linux-image-6/broadcom/{name}.dtb"), name.as_bytes())
+    };
+    let names = ["bcm2837-rpi-3-b", "bcm2711-rpi-4-b", "bcm2712-rpi-5-b"];
+    let tar = names.iter().fold(layout::Tar::new(), |tar, name| tree(tar, name));
+    fs::write(folder.join("modules"), tar.end()).expect("a file");
+    let recipe = "image: card-kernel\narches: [arm64]\nbuilder:\n  files:\n    \
+        - { source: image, path: /kernel }\n    - { source: modules, path: /kernel.tar }\n";
+    fs::write(folder.join("build.yml"), recipe).expect("a file");
+}
+
+#[test]
+fn a_card_has_what_a_raspberry_pi_starts_from() {
+    if !builds_packages() {
+        return;
+    }
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    kernel_package(&place.path().join("kernel"));
+    let manifest = "kernel:\n  image: \"@pkg:kernel\"\nfiles:\n  - path: boot/config.txt\n    \
+        contents: dtparam=audio=on\n  - path: init\n    contents: init\n    mode: \"0755\"\n";
+    fs::write(place.path().join("card.yml"), manifest).expect("the manifest");
+    let build = |words: &[&str], threads: &str| {
+        let mut build = Command::new(env!("CARGO_BIN_EXE_moby"));
+        build.current_dir(place.path()).arg("--cache").arg(package_cache());
+        build.env("RAYON_NUM_THREADS", threads).args(["build", "--format", "rpi"]);
+        build.args(words).arg("card.yml");
+        build
+    };
+    let refused = support::run(&mut build(&["--arch", "amd64"], "1"));
+    assert_eq!(refused.status.code(), Some(2), "{}", support::stderr(&refused));
+    succeed(&mut build(&["--arch", "arm64"], "1"));
+    succeed(&mut build(&["--arch", "arm64", "--dir", "again"], "3"));
+    let card = fs::read(place.path().join("card-rpi.img")).expect("a file");
+    assert!(card == fs::read(place.path().join("again/card-rpi.img")).expect("a file"));
+    if have("sfdisk") {
+        let table = ["--json", "card-rpi.img"];
+        let told = succeed(Command::new("sfdisk").current_dir(place.path()).args(table)).stdout;
+        let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+        let partition = &told["partitiontable"]["partitions"][0];
+        assert_eq!((&partition["start"], &partition["type"]), (&2048.into(), &"c".into()));
+    }
+    let on_disk = format!("{manifest}disk:\n  root: erofs\n");
+    fs::write(place.path().join("card.yml"), on_disk).expect("the manifest");
+    succeed(&mut build(&["--arch", "arm64", "--name", "root"], "2"));
+    judge_root(&fs::read(place.path().join("root-rpi.img")).expect("a file"));
+    fs::write(place.path().join("boot.img"), &card[1 << 20..]).expect("a file");
+    if have("fsck.fat") {
+        succeed(Command::new("fsck.fat").current_dir(place.path()).args(["-n", "boot.img"]));
+    }
+    if have("mdir") {
+        let list = ["-i", "boot.img", "-b", "::/"];
+        let told = succeed(Command::new("mdir").current_dir(place.path()).args(list)).stdout;
+        let told = String::from_utf8(told).expect("text");
+        for name in [
+            "bootcode.bin",
+            "start.elf",
+            "fixup.dat",
+            "start4.elf",
+            "fixup4.dat",
+            "kernel8.img",
+            "initrd.img",
+            "config.txt",
+            "cmdline.txt",
+            "bcm2710-rpi-3-b.dtb",
+            "bcm2711-rpi-4-b.dtb",
+            "bcm2712-rpi-5-b.dtb",
+        ] {
+            assert!(told.lines().any(|line| line == format!("::/{name}")), "{name}: {told}");
+        }
+    }
+}
+
+/// Looks for a root on the second partition, and for its name on the first.
+fn judge_root(card: &[u8]) {
+    let number = |at: usize| u32::from_le_bytes(card[at..at + 4].try_into().expect("4 bytes"));
+    let (id, first) = (number(440), number(446 + 16 + 8) as usize * 512);
+    // The magic number of erofs, 1024 bytes from its beginning.
+    assert_eq!(&card[first + 1024..first + 1028], &0xe0f5_e1e2_u32.to_le_bytes());
+    let wanted = format!("root=PARTUUID={id:08x}-02 rootfstype=erofs");
+    assert!(card.windows(wanted.len()).any(|part| part == wanted.as_bytes()), "{wanted}");
+}
+
 /// Holds a virtual machine against the rules of its specification: "Distribution
 /// as a Single File" of DSP0243.
 fn judge_machine(place: &Path) {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use moby::format::{DEFAULT, FORMATS};
-use moby::oci::Digest;
+use moby::oci::{Digest, Platform};
 use support::{builds_packages, have, package_cache};
 
 /// The user and group without rights.
@@ -22,7 +22,8 @@ const NOBODY: &str = "65534";
 /// Formats that can be written side by side: no two of a list share a name.
 fn batches() -> Vec<Vec<&'static str>> {
     let mut batches: Vec<(Vec<&str>, BTreeSet<&str>)> = Vec::new();
-    for format in FORMATS.iter().filter(|format| !format.single) {
+    for format in FORMATS.iter().filter(|format| !format.single && format.is_for(&Platform::host()))
+    {
         let fits = |(_, names): &&mut (Vec<&str>, BTreeSet<&str>)| {
             format.files.iter().all(|file| !names.contains(file))
         };

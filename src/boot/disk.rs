@@ -104,7 +104,7 @@ fn by_gpt(
     Ok(image)
 }
 
-fn by_mbr(
+pub(super) fn by_mbr(
     firmware: Firmware,
     loaders: &Loaders,
     boot: Extents,

@@ -1,8 +1,10 @@
 //! The boot loaders, as Debian's packages have them.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
-use super::Machine;
+use super::{Machine, raspberry};
 use crate::error::WithHint;
 use crate::tree::{Content, Kind, Tree};
 
@@ -29,12 +31,14 @@ pub struct Loaders {
     pub hybrid_code: Option<Content>,
     /// The module that ISOLINUX loads first.
     pub module: Option<Content>,
+    /// What a Raspberry Pi starts from, by its path on the boot partition.
+    pub raspberry: BTreeMap<String, Content>,
 }
 
 impl Loaders {
     /// Takes the loaders for a machine out of a tree in which the packages
-    /// `systemd-boot-efi`, `syslinux`, `syslinux-common` and `isolinux` are
-    /// unpacked, all or some.
+    /// `systemd-boot-efi`, `syslinux`, `syslinux-common`, `isolinux` and
+    /// `raspi-firmware` are unpacked, all or some.
     pub fn find(tree: &Tree, machine: Machine) -> Self {
         let file = |path: &str| match &tree.get(tree.lookup(path.as_bytes())?).kind {
             Kind::File(content) => Some(content.clone()),
@@ -50,6 +54,7 @@ impl Loaders {
             isolinux: file("usr/lib/ISOLINUX/isolinux.bin"),
             hybrid_code: file("usr/lib/ISOLINUX/isohdpfx.bin"),
             module: file("usr/lib/syslinux/modules/bios/ldlinux.c32"),
+            raspberry: raspberry::firmware(tree),
         }
     }
 
@@ -65,6 +70,7 @@ impl Loaders {
             isolinux: self.isolinux.or(other.isolinux),
             hybrid_code: self.hybrid_code.or(other.hybrid_code),
             module: self.module.or(other.module),
+            raspberry: if self.raspberry.is_empty() { other.raspberry } else { self.raspberry },
         }
     }
 }

@@ -4,7 +4,7 @@
 //! nothing here runs their installers. A BIOS starts SYSLINUX from a disk and
 //! ISOLINUX from a disc; UEFI starts a unified kernel image, or, where a BIOS
 //! has to find kernel and initrd too, systemd-boot, so that both lie on the
-//! medium once. Left out: GRUB, signatures for Secure Boot.
+//! medium once. A Raspberry Pi starts its own firmware from a card. Left out: GRUB, signatures for Secure Boot.
 
 mod config;
 mod disc;
@@ -12,6 +12,7 @@ mod disk;
 mod esp;
 mod loaders;
 pub mod pe;
+mod raspberry;
 mod syslinux;
 mod uki;
 
@@ -23,6 +24,7 @@ use crate::tree::Content;
 pub use disc::{DiscOptions, disc};
 pub use disk::{DiskOptions, Scheme, disk};
 pub use loaders::Loaders;
+pub use raspberry::card;
 pub use uki::uki;
 
 /// The firmware that an image is for.

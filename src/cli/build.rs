@@ -185,6 +185,14 @@ impl Args {
         if self.verify && is_stream {
             bail!(Usage("--verify takes files, not streams".to_owned()));
         }
+        let platform = self.platform();
+        if let Some(other) = self.format.iter().find(|format| !format.is_for(&platform)) {
+            let (name, arch) = (other.name, &platform.architecture);
+            let all =
+                ["amd64", "arm64"].into_iter().filter(|arch| other.is_for(&Platform::linux(arch)));
+            let all: Vec<&str> = all.collect();
+            bail!(Usage(format!("format `{name}` is for {}, not for {arch}", all.join(" and "))));
+        }
         if self.input_tar.is_some() && self.sources.pull {
             bail!(Usage("--input-tar and --pull cannot be used together".to_owned()));
         }
@@ -202,6 +210,10 @@ impl Args {
         self.output = name.map(|name| self.dir.join(name));
         self.locked = true;
         Some(again.cache())
+    }
+
+    fn platform(&self) -> Platform {
+        self.arch.clone().unwrap_or_else(Platform::host)
     }
 
     fn name(&self) -> String {
@@ -230,7 +242,7 @@ fn assemble(
     store: &Store,
     ui: &Ui,
 ) -> Result<(System, Loaders, Lock)> {
-    let platform = args.arch.clone().unwrap_or_else(Platform::host);
+    let platform = args.platform();
     let sources = args.sources.open(store, ui)?;
     let locked = args.locked.then(|| Lock::read(&args.lock_path(), &args.base())).transpose()?;
     let loaders = format::loaders(&args.format, &platform);

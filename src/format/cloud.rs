@@ -17,13 +17,11 @@
 //! nothing on the console that a cloud shows, `console=` is added. Uploading
 //! is left out.
 
-use std::borrow::Cow;
-
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::disk::{self, Disk};
 use super::driver::Drivers;
-use super::{Format, Output, able, loader, pack, qcow2};
+use super::{Format, Output, able, console, loader, pack, qcow2};
 use crate::boot::Firmware;
 use crate::disk::{Guid, vhd};
 use crate::env::EPOCH;
@@ -266,7 +264,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let cloud = cloud.expect("a format of a cloud is made from its row");
     let console = cloud.console(&system.platform)?;
     cloud.check_drivers(system, output)?;
-    let system = with_console(system, console);
+    let system = console::with(system, &[console]);
     let disk = disk::plan_in(&system, output, cloud.firmware, None, cloud.unit)?;
     ensure!(
         disk.image.len() <= cloud.most,
@@ -315,70 +313,12 @@ fn archive(disk: &Extents) -> Result<Extents> {
     Ok(archive)
 }
 
-/// Lets the kernel speak to a console, last so that it is the main one, where
-/// it does not do so already.
-fn with_console<'a>(system: &'a System, console: &str) -> Cow<'a, System> {
-    let Some(kernel) = &system.kernel else {
-        return Cow::Borrowed(system);
-    };
-    // What is on a screen is on any virtual terminal.
-    let family = if console == "tty0" { "tty" } else { console };
-    let speaks = |word: &str| {
-        let rest = word.strip_prefix("console=").and_then(|name| name.strip_prefix(family));
-        rest.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with(|c: char| c == ',' || c.is_ascii_digit())
-        })
-    };
-    if kernel.cmdline.split_whitespace().any(speaks) {
-        return Cow::Borrowed(system);
-    }
-    let mut changed = system.clone();
-    if let Some(kernel) = &mut changed.kernel {
-        kernel.cmdline = format!("{} console={console}", kernel.cmdline.trim()).trim().to_owned();
-    }
-    Cow::Owned(changed)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::process::Command;
 
     use super::*;
-    use crate::system::Kernel;
-    use crate::tree::{Content, Tree};
-
-    fn cmdline(given: &str, console: &str) -> String {
-        let kernel = Kernel {
-            image: Content::Bytes((*b"kernel").into()),
-            cmdline: given.to_owned(),
-            ucode: None,
-        };
-        let system = System {
-            tree: Tree::new(),
-            parts: Vec::new(),
-            kernel: Some(kernel),
-            platform: Platform::linux("amd64"),
-            disk: None,
-        };
-        let system = with_console(&system, console).into_owned();
-        system.kernel.map(|kernel| kernel.cmdline).unwrap_or_default()
-    }
-
-    #[test]
-    fn lets_the_kernel_speak_where_the_cloud_listens() {
-        let cases = [
-            ("", "ttyS0", "console=ttyS0"),
-            ("console=tty0", "ttyS0", "console=tty0 console=ttyS0"),
-            ("console=ttyS0,115200n8 quiet", "ttyS0", "console=ttyS0,115200n8 quiet"),
-            ("console=ttyS01", "ttyAMA0", "console=ttyS01 console=ttyAMA0"),
-            ("console=tty1", "tty0", "console=tty1"),
-            ("console=ttyS0", "tty0", "console=ttyS0 console=tty0"),
-        ];
-        for (given, console, expected) in cases {
-            assert_eq!(cmdline(given, console), expected);
-        }
-    }
 
     #[test]
     fn refuses_machines_that_a_cloud_lacks() {

@@ -8,7 +8,7 @@ use super::identity::identity;
 use super::machine::{firmware, on_disk, whole};
 use super::root::Root;
 use super::{Output, able};
-use crate::boot::{self, DiskOptions, Firmware, Scheme};
+use crate::boot::{self, DiskOptions, Firmware, Scheme, Start};
 use crate::disk::{Guid, gpt};
 use crate::fs::{Extents, too_large};
 use crate::manifest;
@@ -49,25 +49,8 @@ pub(super) fn plan_in(
     default: Option<Root>,
     unit: u64,
 ) -> Result<Disk> {
-    let id = Guid::derive(identity(&system.tree)?.bytes(), "disk");
-    let root = able::root(system, default)?;
-    let data = Data::of(system)?;
-    let mut options = options(system, output, id);
-    let kept = data.as_ref().map_or(system, |data| &data.system);
-    let mut start = match root {
-        None => whole(kept, output)?,
-        Some(root) => {
-            let partition = root_partition(kept, output, root, id)?;
-            let name = add(&mut options, partition);
-            on_disk(kept, output, root, &name)?
-        }
-    };
-    if let Some(data) = &data {
-        let partition = data.partition(id, output.store)?;
-        let name = add(&mut options, partition);
-        let words = data.arguments(&name, options.scheme == Scheme::Gpt);
-        start.cmdline = format!("{} {words}", start.cmdline.trim()).trim().to_owned();
-    }
+    let Contents { start, mut options } = contents(system, output, default, None)?;
+    let id = options.id;
     let wanted = match firmware(wanted, start.machine)? {
         Firmware::Bios if options.sector != 512 => {
             bail!("expected sectors of 512 bytes for a BIOS, got {}", options.sector)
@@ -87,6 +70,44 @@ pub(super) fn plan_in(
         image = boot::disk(wanted, &output.options.loaders, &start, &options)?;
     }
     Ok(Disk { image, id, sector: options.sector })
+}
+
+/// What is on a disk: what it starts, and the partitions behind the first.
+pub(super) struct Contents {
+    /// What the first partition starts.
+    pub(super) start: Start,
+    /// The disk, its other partitions among them.
+    pub(super) options: DiskOptions,
+}
+
+/// Makes what is on a disk, divided by `scheme` if one is given.
+pub(super) fn contents(
+    system: &System,
+    output: &Output<'_>,
+    default: Option<Root>,
+    scheme: Option<Scheme>,
+) -> Result<Contents> {
+    let id = Guid::derive(identity(&system.tree)?.bytes(), "disk");
+    let root = able::root(system, default)?;
+    let data = Data::of(system)?;
+    let mut options = options(system, output, id);
+    options.scheme = scheme.unwrap_or(options.scheme);
+    let kept = data.as_ref().map_or(system, |data| &data.system);
+    let mut start = match root {
+        None => whole(kept, output)?,
+        Some(root) => {
+            let partition = root_partition(kept, output, root, id)?;
+            let name = add(&mut options, partition);
+            on_disk(kept, output, root, &name)?
+        }
+    };
+    if let Some(data) = &data {
+        let partition = data.partition(id, output.store)?;
+        let name = add(&mut options, partition);
+        let words = data.arguments(&name, options.scheme == Scheme::Gpt);
+        start.cmdline = format!("{} {words}", start.cmdline.trim()).trim().to_owned();
+    }
+    Ok(Contents { start, options })
 }
 
 fn options(system: &System, output: &Output<'_>, id: Guid) -> DiskOptions {

@@ -9,7 +9,8 @@ use crate::boot::Loaders;
 use crate::oci::{Platform, Reference};
 use crate::tree::Tree;
 
-const STUB: &str = "systemd-boot-efi";
+/// systemd's EFI programs.
+pub(super) const STUB: &str = "systemd-boot-efi";
 
 /// What UEFI starts.
 pub(super) const EFI: &[&str] = &[STUB];
@@ -22,12 +23,15 @@ pub(super) const DISK: &[&str] = &[STUB, "syslinux", "syslinux-common"];
 /// What either starts from a disc.
 pub(super) const DISC: &[&str] = &[STUB, "isolinux", "syslinux-common"];
 
+/// What a Raspberry Pi starts from a card.
+pub(super) const RASPBERRY: &[&str] = &["raspi-firmware/non-free-firmware"];
+
 /// Lists the packages that some formats need for a platform. Only PCs have a
 /// BIOS.
 pub fn loaders(formats: &[&Format], platform: &Platform) -> BTreeSet<Reference> {
     let has_bios = platform.architecture == "amd64";
     let names = formats.iter().flat_map(|format| format.loaders);
-    let names = names.filter(|name| has_bios || **name == STUB);
+    let names = names.filter(|name| has_bios || **name == STUB || RASPBERRY.contains(name));
     names.map(|name| Reference::Debian((*name).to_owned())).collect()
 }
 

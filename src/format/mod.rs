@@ -6,6 +6,7 @@
 mod able;
 mod cloud;
 mod compression;
+mod console;
 mod data;
 mod disk;
 mod docker;
@@ -26,6 +27,7 @@ mod pending;
 mod qcow2;
 mod raw;
 mod root;
+mod rpi;
 mod small;
 mod tar;
 mod tar_kernel_initrd;
@@ -38,6 +40,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::oci::Platform;
 use crate::system::System;
 
 pub use compression::Compression;
@@ -61,6 +64,19 @@ pub struct Format {
     pub loaders: &'static [&'static str],
     /// Writes a system.
     pub write: fn(&System, &mut Output<'_>) -> Result<()>,
+}
+
+impl Format {
+    /// Says whether it is for machines of a platform.
+    pub fn is_for(&self, platform: &Platform) -> bool {
+        let pc = platform.architecture == "amd64";
+        match self.name {
+            "rpi" => platform.architecture == "arm64",
+            "digitalocean" | "vultr" => pc,
+            // Only PCs have a BIOS.
+            _ => pc || self.loaders.is_empty() || self.loaders.contains(&loader::STUB),
+        }
+    }
 }
 
 /// All formats, in the order in which people are shown them.
@@ -95,6 +111,7 @@ pub const FORMATS: &[Format] = &[
     cloud::ORACLE.format(),
     cloud::VULTR.format(),
     cloud::SCALEWAY.format(),
+    rpi::FORMAT,
     tar::FORMAT,
     docker::FORMAT,
     oci::FORMAT,

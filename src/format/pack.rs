@@ -21,7 +21,7 @@ const BATCH: usize = 16;
 const DEFLATE: u32 = 6;
 /// Preset of xz: what is on a disk is compressed already, most of it, and the
 /// higher ones take ten times the memory.
-const XZ: u32 = 1;
+const XZ: u32 = 0;
 /// The header of a member without name and time.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty last block of deflate.

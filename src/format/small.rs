@@ -51,6 +51,12 @@ const DRIVERS: &[&str] = &[
     "mmc_block",
     "sdhci_pci",
     "sdhci_acpi",
+    // A Raspberry Pi's card and USB.
+    "sdhci_iproc",
+    "sdhci_brcmstb",
+    "bcm2835",
+    "dwc2",
+    "reset_raspberrypi",
     "fs-squashfs",
     "fs-erofs",
     "fs-ext4",

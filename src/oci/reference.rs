@@ -18,7 +18,8 @@ pub enum Reference {
     Image(ImageRef),
     /// A local package by its folder: `@pkg:DIR`.
     Package(String),
-    /// A Debian package with all that it depends on: `deb:NAME`.
+    /// A Debian package with all that it depends on: `deb:NAME`, or
+    /// `deb:NAME@SUITE/COMPONENT`.
     Debian(String),
     /// An image of an OCI layout on disk: `oci:DIR[:TAG]`.
     Layout(String),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::recipe::Cargo;
 use super::tag::workspace;
@@ -36,6 +36,9 @@ pub(super) fn build(dir: &Path, recipe: &Cargo, platform: &Platform) -> Result<P
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_TERM_COLOR", "never")
         .env_remove("RUSTFLAGS");
+    if let Some((variable, linker)) = linker(platform)? {
+        command.env(variable, linker);
+    }
     for member in &recipe.packages {
         command.args(["-p", &member.value]);
     }
@@ -46,10 +49,42 @@ pub(super) fn build(dir: &Path, recipe: &Cargo, platform: &Platform) -> Result<P
         let text = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<&str> = text.lines().collect();
         let end = lines[lines.len().saturating_sub(TOLD)..].join("\n");
-        bail!("cargo build in {} failed, {}:\n{end}", root.display(), output.status);
+        let failed = format!("cargo build in {} failed, {}:\n{end}", root.display(), output.status);
+        // "can't find crate for `core`": the compiler's explanation E0463.
+        let lacks_library = text.contains("error[E0463]");
+        return match lacks_library {
+            false => Err(anyhow!(failed)),
+            true => Err(anyhow!(failed)).hint(|| way_out(target, platform)),
+        };
     }
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(target_dir.join(target).join(folder))
+}
+
+/// Says what to do where the compiler has no standard library for a target.
+fn way_out(target: &str, platform: &Platform) -> String {
+    format!(
+        "install Rust's library for it, `rustup target add {target}`, or build on {} and bring \
+         the package by `moby cache export` and `import`",
+        platform.architecture
+    )
+}
+
+/// Returns what links programs for another machine than this one, as the
+/// variable of cargo's that names it; `None` where that is set, or needless.
+fn linker(platform: &Platform) -> Result<Option<(String, String)>> {
+    let target = triple(platform)?;
+    let name = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+    if *platform == Platform::host() || env::var(&name).is_some() {
+        return Ok(None);
+    }
+    let machine = target.split('-').next().unwrap_or_default().trim_end_matches("gc");
+    let program = format!("{machine}-linux-gnu-gcc");
+    let package = format!("gcc-{}-linux-gnu", machine.replace('_', "-"));
+    find_program(&program).hint(|| {
+        format!("install {package}, or set {name} to a linker; and `rustup target add {target}`")
+    })?;
+    Ok(Some((name, program)))
 }
 
 fn triple(platform: &Platform) -> Result<&'static str> {
@@ -93,4 +128,27 @@ fn find_program(name: &str) -> Result<()> {
         "protoc" => "install protobuf-compiler and libprotobuf-dev".to_owned(),
         _ => format!("install `{name}`"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_for_other_machines_by_their_own_linkers() {
+        assert_eq!(linker(&Platform::host()).unwrap(), None);
+        let other = if Platform::host().architecture == "amd64" { "arm64" } else { "amd64" };
+        let machine = if other == "arm64" { "aarch64" } else { "x86_64" };
+        match linker(&Platform::linux(other)) {
+            Ok(found) => {
+                let (name, program) = found.unwrap();
+                assert_eq!(program, format!("{machine}-linux-gnu-gcc"));
+                assert!(name.contains(&machine.to_uppercase()) && name.ends_with("_LINKER"));
+            }
+            Err(error) => {
+                let told = crate::error::hint(&error).unwrap();
+                assert!(told.contains("rustup target add") && told.contains("gcc-"), "{told}");
+            }
+        }
+    }
 }

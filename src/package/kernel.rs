@@ -3,7 +3,8 @@
 //! Debian's modules are under xz: they are unpacked here, for an image is
 //! compressed as a whole, and init need not know xz. The index that init
 //! reads in place of depmod's files is made on the way, and depmod's
-//! `modules.dep` for other inits.
+//! `modules.dep` for other inits. Device trees come along where Debian has
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -56,6 +57,8 @@ struct Found {
     kernels: BTreeMap<String, Piece>,
     /// By their path below `lib/modules/VERSION`.
     modules: BTreeMap<String, Piece>,
+    /// Device trees, by their whole path.
+    trees: BTreeMap<String, Piece>,
     versions: BTreeSet<String>,
 }
 
@@ -98,13 +101,15 @@ fn find(store: &Store, layers: &[Descriptor]) -> Result<Found> {
             {
                 found.versions.insert(version.to_owned());
                 found.modules.insert(path.to_owned(), piece);
+            } else if path.starts_with("usr/lib/linux-image-") && path.ends_with(".dtb") {
+                found.trees.insert(path, piece);
             }
         }
     }
     Ok(found)
 }
 
-/// Writes `lib/modules/VERSION` as tar.
+/// Writes `lib/modules/VERSION`, and the device trees, as tar.
 fn write_modules(found: &Found, version: &str, out: &mut dyn Write) -> Result<()> {
     let mut buffered = io::BufWriter::with_capacity(1 << 18, out);
     let mut tar = LayerWriter::new(&mut buffered);
@@ -135,6 +140,9 @@ fn write_modules(found: &Found, version: &str, out: &mut dyn Write) -> Result<()
     {
         let path = format!("lib/modules/{version}/{name}");
         tar.file(path.as_bytes(), 0o644, text.len() as u64, text.as_bytes())?;
+    }
+    for (path, piece) in &found.trees {
+        tar.file(path.as_bytes(), 0o644, piece.len, piece.reader())?;
     }
     tar.finish()?;
     buffered.flush().context("writing the modules")

@@ -96,14 +96,19 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the rest of a reference: `NAME[=VERSION],…[@SUITE]`.
+    /// Reads the rest of a reference: `NAME[=VERSION],…[@SUITE][/COMPONENT]`.
+    /// What a component other than `main` needs may be in `main`.
     pub fn parse(text: &str) -> Result<Self> {
-        let (list, suite) = match text.split_once('@') {
-            Some((list, suite)) => (list, Some(suite.to_owned())),
+        let (rest, component) = match text.split_once('/') {
+            Some((rest, component)) => (rest, Some(component.to_owned())),
             None => (text, None),
         };
-        let good = suite.as_deref().is_none_or(relation::is_name);
-        ensure!(good, "expected `deb:NAME@SUITE`, got `deb:{text}`");
+        let (list, suite) = match rest.split_once('@') {
+            Some((list, suite)) => (list, Some(suite.to_owned())),
+            None => (rest, None),
+        };
+        let good = [&suite, &component].into_iter().flatten().all(|name| relation::is_name(name));
+        ensure!(good, "expected `deb:NAME@SUITE` or `deb:NAME/COMPONENT`, got `deb:{text}`");
         let package = |word: &str| {
             let (name, version) = match word.split_once('=') {
                 Some((name, version)) => (name, Some(version)),
@@ -118,7 +123,9 @@ impl Request {
             Ok(version.map_or_else(|| Target::any(name), |v| Target::exactly(name, v)))
         };
         let packages = list.split(',').map(package).collect::<Result<_>>()?;
-        Ok(Self { suite, packages, ..Self::default() })
+        let components =
+            component.map(|component| vec!["main".to_owned(), component]).unwrap_or_default();
+        Ok(Self { suite, components, packages, ..Self::default() })
     }
 }
 

@@ -445,7 +445,10 @@ fn reads_requests() {
     let request = Request::parse("a=1:2-3,b@sid").unwrap();
     assert_eq!(request.suite.as_deref(), Some("sid"));
     assert_eq!(request.packages, [Target::exactly("a", "1:2-3"), Target::any("b")]);
-    for bad in ["", "A", "a=", "a,,b", "a@", "a@../x", "a=1 2", "a/b"] {
+    let request = Request::parse("a@sid/non-free-firmware").unwrap();
+    assert_eq!(request.components, ["main", "non-free-firmware"]);
+    assert_eq!(Request::parse("a/contrib").unwrap().suite, None);
+    for bad in ["", "A", "a=", "a,,b", "a@", "a@../x", "a=1 2", "a/", "a/b/c", "a/B", "a/b@sid"] {
         assert!(Request::parse(bad).is_err(), "{bad}");
     }
 }
