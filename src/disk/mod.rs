@@ -8,6 +8,7 @@ mod crc;
 mod geometry;
 pub mod gpt;
 mod guid;
+pub mod gzip;
 pub mod mbr;
 mod number;
 mod open;

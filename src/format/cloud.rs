@@ -21,9 +21,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::disk::{self, Disk};
 use super::driver::Drivers;
-use super::{Format, Output, able, console, loader, pack, qcow2};
+use super::{Format, Output, able, console, digested, loader, pack, qcow2};
 use crate::boot::Firmware;
-use crate::disk::{Guid, vhd};
+use crate::disk::{Guid, gzip, vhd};
 use crate::env::EPOCH;
 use crate::error::WithHint;
 use crate::fs::Extents;
@@ -33,6 +33,8 @@ use crate::system::System;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+/// Level of gzip.
+const DEFLATE: u32 = 6;
 
 /// A cloud and what it takes.
 pub(super) struct Cloud {
@@ -280,18 +282,24 @@ fn put(disk: &Disk, cloud: &Cloud, output: &mut Output<'_>) -> Result<()> {
     let ending = cloud.files.first().expect("a cloud takes one file");
     match cloud.container {
         Container::Raw => output.image(ending, &disk.image),
-        Container::Gzip => output.file(ending, |out| pack::gzip(&disk.image, out)),
-        Container::Xz => output.file(ending, |out| pack::xz(&disk.image, out)),
-        Container::TarGzip => {
-            let archive = archive(&disk.image)?;
-            output.file(ending, |out| pack::gzip(&archive, out))
+        Container::Gzip => put_gzip(&disk.image, output, ending),
+        Container::Xz => {
+            let key = digested::key(&disk.image, "xz")?;
+            output.stream(ending, Some(key), |out| pack::xz(&disk.image, out))
         }
+        Container::TarGzip => put_gzip(&archive(&disk.image)?, output, ending),
         Container::Qcow2 => qcow2::pack(&disk.image, output, ending),
         Container::Vhd => {
             let id = Guid::derive(&disk.id.bytes(), "vhd");
             output.image(ending, &vhd::fixed(&disk.image, id)?)
         }
     }
+}
+
+fn put_gzip(image: &Extents, output: &mut Output<'_>, ending: &str) -> Result<()> {
+    let key = digested::key(image, "gzip")?;
+    let store = output.store;
+    output.stream(ending, Some(key), |out| gzip::write(image, DEFLATE, Some(store), out))
 }
 
 /// Puts a disk into an archive of GNU tar's old format, whose numbers of more
@@ -345,7 +353,7 @@ mod tests {
             let archive = archive(&disk).unwrap();
             let mut file = tempfile::NamedTempFile::new().unwrap();
             if packed {
-                pack::gzip(&archive, &mut file).unwrap();
+                gzip::write(&archive, DEFLATE, None, &mut file).unwrap();
                 file.flush().unwrap();
             } else {
                 archive.write_file(file.as_file()).unwrap();

@@ -74,7 +74,7 @@ impl Data {
         let said = format!("{id} {size:?} {} {label}", self.grows());
         key.write_all(identity(&self.tree)?.bytes()).context("hashing")?;
         key.write_all(said.as_bytes()).context("hashing")?;
-        let file = store.derived("data-ext4-1", &key.finish().1, |out| {
+        let file = store.derived_in_parallel("data-ext4-1", &key.finish().1, |out| {
             ext4::write(&self.tree, &options, out)
         })?;
         Extents::of_file(&Arc::new(file))

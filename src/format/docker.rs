@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 
-use super::tar::records;
+use super::tar::archive;
 use super::{Format, Output};
 use crate::env::EPOCH;
-use crate::fs::tar;
 use crate::system::System;
 use crate::tree::{Inode, Kind, Metadata};
 
@@ -25,5 +24,5 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let meta = Metadata::root(0o644, EPOCH);
     let kind = Kind::bytes(DOCKERFILE.as_bytes());
     tree.insert(b"Dockerfile", Inode { meta, kind, part: 0 })?;
-    output.file_with_key(".docker", |out| tar::write(&tree, &|part| records(system, part), out))
+    archive(system, &tree, output, ".docker")
 }

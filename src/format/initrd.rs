@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::Compression;
+use super::{Compression, Output};
 use crate::fs::Extents;
 use crate::fs::cpio::{self, Item};
 use crate::oci::{Digest, Hasher};
@@ -30,30 +30,14 @@ const CUT_ONE_IN: u8 = 24;
 /// What boots the initial root is not in it.
 pub(super) const LEFT_OUT: [&[u8]; 3] = [b"boot/kernel", b"boot/cmdline", b"boot/ucode.cpio"];
 
-/// Writes the initial root of a system: microcode first, which the kernel
-/// looks for uncompressed at the very beginning. Returns a key of the bytes.
-pub(super) fn write(
-    system: &System,
-    store: &Store,
-    compression: Compression,
-    out: &mut BufWriter<File>,
-) -> Result<Digest> {
-    let mut whole = Hasher::new(io::sink());
+/// Lays out the initial root of a system.
+pub(super) fn of_system(system: &System, output: &Output<'_>) -> Result<Extents> {
     let ucode = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref());
-    if let Some(ucode) = ucode {
-        ucode.copy_to(out)?;
-        whole.write_all(ucode.digest().bytes()).context("hashing")?;
-        out.write_all(&[0; 3][..padding(ucode)]).context("padding the microcode")?;
-    }
-    for (key, mut file) in compressed(&system.tree, store, compression)? {
-        whole.write_all(key.bytes()).context("hashing")?;
-        // From file to file: the kernel copies, or shares, without our help.
-        io::copy(&mut file, out).context("copying a segment of the initial root")?;
-    }
-    Ok(whole.finish().1)
+    plan(&system.tree, ucode, output.store, output.options.compression)
 }
 
-/// Lays out an initial root of a tree: the same bytes, where they are.
+/// Lays out an initial root of a tree: microcode first, which the kernel looks
+/// for uncompressed at the very beginning.
 pub(super) fn plan(
     tree: &Tree,
     ucode: Option<&Content>,
@@ -65,35 +49,24 @@ pub(super) fn plan(
         image.push_content(ucode);
         image.align(4);
     }
-    for (_, file) in compressed(tree, store, compression)? {
+    for file in compressed(tree, store, compression)? {
         image.push(&Extents::of_file(&Arc::new(file))?);
     }
     Ok(image)
 }
 
-/// Counts the zeros between microcode and what follows.
-fn padding(ucode: &Content) -> usize {
-    (ucode.len().wrapping_neg() % 4) as usize
-}
-
-/// Returns the segments of a tree, compressed, each with its key.
-fn compressed(tree: &Tree, store: &Store, compression: Compression) -> Result<Vec<(Digest, File)>> {
+/// Returns the segments of a tree, compressed.
+fn compressed(tree: &Tree, store: &Store, compression: Compression) -> Result<Vec<File>> {
     let segments = segments(tree);
     segments.par_iter().map(|items| segment(tree, items, compression, store)).collect()
 }
 
-/// Returns a compressed segment and its key, out of the store where it is known.
-fn segment(
-    tree: &Tree,
-    items: &[Item],
-    with: Compression,
-    store: &Store,
-) -> Result<(Digest, File)> {
+/// Returns a compressed segment, out of the store where it is known.
+fn segment(tree: &Tree, items: &[Item], with: Compression, store: &Store) -> Result<File> {
     let mut key = Hasher::new(io::sink());
     key.write_all(cpio::key(tree, items)?.bytes()).context("hashing")?;
     key.write_all(with.to_string().as_bytes()).context("hashing")?;
-    let key = key.finish().1;
-    let file = store.derived("initrd-1", &key, |out| {
+    store.derived("initrd-1", &key.finish().1, |out| {
         with.compress(out, |out| {
             let mut writer = cpio::Writer::new(out);
             for item in items {
@@ -101,8 +74,7 @@ fn segment(
             }
             writer.finish().map(drop)
         })
-    })?;
-    Ok((key, file))
+    })
 }
 
 /// Cuts a tree into segments, part by part. In each, and over all of them,

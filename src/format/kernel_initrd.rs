@@ -1,10 +1,9 @@
 //! `kernel+initrd`: what a hypervisor boots directly, in three files.
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 
 use super::{Format, Output, data, initrd};
+use crate::fs::Extents;
 use crate::system::System;
 
 pub(super) const FORMAT: Format = Format {
@@ -19,16 +18,15 @@ pub(super) const FORMAT: Format = Format {
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     data::refuse(system, output)?;
     write_kernel(system, output)?;
-    let (store, compression) = (output.store, output.options.compression);
-    output.file_with_key("-initrd.img", |out| initrd::write(system, store, compression, out))
+    let initrd = initrd::of_system(system, output)?;
+    output.image("-initrd.img", &initrd)
 }
 
 /// Writes the kernel and its command line, if there is any.
 pub(super) fn write_kernel(system: &System, output: &mut Output<'_>) -> Result<()> {
     if let Some(kernel) = &system.kernel {
-        let key = kernel.image.digest();
-        output.file_with_key("-kernel", |out| kernel.image.copy_to(out).map(|()| key))?;
-        output.file("-cmdline", |out| {
+        output.image("-kernel", &Extents::from(&kernel.image))?;
+        output.stream("-cmdline", None, |out| {
             out.write_all(kernel.cmdline.as_bytes()).context("writing the command line")
         })?;
     }

@@ -33,10 +33,7 @@ pub(super) fn firmware(wanted: Firmware, machine: Machine) -> Result<Firmware> {
 
 /// Describes the start of a system whose root is in the initrd.
 pub(super) fn whole(system: &System, output: &Output<'_>) -> Result<Start> {
-    let ucode = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref());
-    let compression = output.options.compression;
-    let initrd = initrd::plan(&system.tree, ucode, output.store, compression)?;
-    Ok(Start { initrd: Some(initrd), ..bare(system)? })
+    Ok(Start { initrd: Some(initrd::of_system(system, output)?), ..bare(system)? })
 }
 
 /// Describes the start of a system whose root is the partition of an id.

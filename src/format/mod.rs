@@ -8,6 +8,7 @@ mod cloud;
 mod compression;
 mod console;
 mod data;
+mod digested;
 mod disk;
 mod docker;
 mod driver;

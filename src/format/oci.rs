@@ -89,14 +89,14 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     root.annotations = reference(&output.options.name);
     let media_type = Some(MEDIA_INDEX.to_owned());
     let index = document(&Index { schema_version: 2, media_type, manifests: vec![root] })?;
-    output.file_with_key(".oci.tar", |out| {
+    let key = Digest::of(format!("oci-1 {}", index.digest()).as_bytes());
+    output.stream(".oci.tar", Some(key), |out| {
         tar::write_file("oci-layout", EPOCH, &Content::Bytes(LAYOUT.into()), out)?;
         tar::write_file("index.json", EPOCH, &index, out)?;
         for (digest, content) in &blobs {
             tar::write_file(&format!("blobs/sha256/{}", digest.hex()), EPOCH, content, out)?;
         }
-        tar::finish(out)?;
-        Ok(Digest::of(format!("oci-1 {}", index.digest()).as_bytes()))
+        tar::finish(out)
     })
 }
 

@@ -4,19 +4,19 @@
 //! leaves what was there before.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::digested::{self, Digested};
 use super::pending::Pending;
 use super::{Compression, Packing};
 use crate::boot::Loaders;
 use crate::error::WithHint;
 use crate::fs::Extents;
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 use crate::store::Store;
 
 /// What formats may be asked for beyond their name.
@@ -96,30 +96,52 @@ impl<'a> Output<'a> {
         write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
     ) -> Result<()> {
         let pending = pending((self.target)(ending), write)?;
-        self.files.push(Outgoing { pending, key: None });
+        self.files.push(Outgoing { pending, digested: None });
         Ok(())
     }
 
-    /// Writes one file as [`Output::file`] does; `write` returns a key of what
-    /// it writes. The store keeps the digest under it, so that a file that
-    /// was written before is not read again to digest it.
-    pub fn file_with_key(
+    /// Writes one file from its beginning to its end. `key` names its bytes,
+    /// so that a file that was written before is not digested again.
+    pub fn stream(
         &mut self,
         ending: &str,
-        write: impl FnOnce(&mut BufWriter<File>) -> Result<Digest>,
+        key: Option<Digest>,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
-        let mut key = None;
-        let pending = pending((self.target)(ending), |out| {
-            key = Some(write(out)?);
-            Ok(())
-        })?;
-        self.files.push(Outgoing { pending, key });
-        Ok(())
+        let known = key.as_ref().and_then(|key| digested::known(self.store, key));
+        self.digested(ending, key, known, |file| digested::stream(file, known, write))
     }
 
     /// Writes one file that is laid out already.
     pub fn image(&mut self, ending: &str, image: &Extents) -> Result<()> {
-        self.file(ending, |out| image.write_file(out.get_ref()))
+        let key = digested::key(image, "")?;
+        let known = digested::known(self.store, &key).filter(|(_, len)| *len == image.len());
+        self.digested(ending, Some(key), known, |file| match known {
+            Some(known) => image.write_file(file).map(|()| known),
+            None => digested::image(file, image),
+        })
+    }
+
+    /// Writes one file by `write`, which digests it; keeps what was not known.
+    fn digested(
+        &mut self,
+        ending: &str,
+        key: Option<Digest>,
+        known: Option<Digested>,
+        write: impl FnOnce(&File) -> Result<Digested>,
+    ) -> Result<()> {
+        let mut found = None;
+        let pending = pending((self.target)(ending), |out| {
+            found = Some(write(out.get_ref())?);
+            Ok(())
+        })?;
+        if let (Some(key), Some(found)) = (key, &found)
+            && known.as_ref() != Some(found)
+        {
+            digested::keep(self.store, &key, found)?;
+        }
+        self.files.push(Outgoing { pending, digested: found });
+        Ok(())
     }
 
     /// Copies the one file of a format elsewhere and drops it.
@@ -134,9 +156,8 @@ impl<'a> Output<'a> {
 
     /// Gives all files their names, digested.
     pub fn commit(self) -> Result<Vec<Written>> {
-        let store = self.store;
-        let digested: Vec<(Digest, u64)> =
-            self.files.par_iter().map(|file| file.digest(store)).collect::<Result<_>>()?;
+        let digested: Vec<Digested> =
+            self.files.par_iter().map(Outgoing::digest).collect::<Result<_>>()?;
         let mut written = Vec::new();
         for (file, (digest, size)) in self.files.into_iter().zip(digested) {
             let path = file.pending.commit()?;
@@ -150,28 +171,14 @@ impl<'a> Output<'a> {
 #[derive(Debug)]
 struct Outgoing {
     pending: Pending,
-    /// Names its bytes, where its format can.
-    key: Option<Digest>,
+    /// Digest and length, where its writer found them.
+    digested: Option<Digested>,
 }
 
 impl Outgoing {
-    /// Returns digest and length: known by the file's key, or by reading it.
-    fn digest(&self, store: &Store) -> Result<(Digest, u64)> {
-        let file = self.pending.file();
-        let Some(key) = &self.key else {
-            return digest(file);
-        };
-        let mut known = store.derived("digest-1", key, |out| {
-            let found = postcard::to_stdvec(&digest(file)?).context("encoding a digest")?;
-            out.write_all(&found).context("writing a digest")
-        })?;
-        let mut bytes = Vec::new();
-        known.read_to_end(&mut bytes).context("reading a digest")?;
-        let len = file.metadata().context("measuring what was written")?.len();
-        match postcard::from_bytes::<(Digest, u64)>(&bytes) {
-            Ok((digest, known_len)) if known_len == len => Ok((digest, len)),
-            _ => digest(file),
-        }
+    /// Returns digest and length, by reading the file where they are not known.
+    fn digest(&self) -> Result<Digested> {
+        self.digested.map_or_else(|| digested::file(self.pending.file()), Ok)
     }
 }
 
@@ -196,19 +203,4 @@ fn pending(
     write(&mut out).with_context(writing)?;
     out.flush().with_context(writing)?;
     Ok(pending)
-}
-
-/// Digests a file from its beginning, whatever position it is at.
-fn digest(file: &File) -> Result<(Digest, u64)> {
-    let mut hasher = Hasher::new(io::sink());
-    let mut buf = vec![0; 1 << 18];
-    loop {
-        let n = file.read_at(&mut buf, hasher.written()).context("digesting what was written")?;
-        if n == 0 {
-            break;
-        }
-        hasher.write_all(&buf[..n]).context("digesting what was written")?;
-    }
-    let (_, digest, len) = hasher.finish();
-    Ok((digest, len))
 }

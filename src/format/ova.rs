@@ -42,7 +42,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let reopened = || file.reopen().context("opening the disk");
     let disk_name = format!("{name}-disk1.vmdk");
     let mut out = BufWriter::with_capacity(1 << 20, reopened()?);
-    vmdk::pack(&disk, &disk_name, &mut out)?;
+    vmdk::pack(&disk, &disk_name, output.store, &mut out)?;
     out.flush().context("writing the disk")?;
     let packed = Content::of_file(reopened()?)?;
     let (bus, card) = hardware(system, output)?;
@@ -62,7 +62,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let text_name = format!("{name}.ovf");
     let files = [(&*text_name, Digest::of(text.as_bytes())), (&*disk_name, packed.digest())];
     let manifest = ovf::manifest(&files);
-    output.file(".ova", |out| {
+    output.stream(".ova", None, |out| {
         let bytes = |text: String| Content::Bytes(text.into_bytes().into());
         tar::write_file(&text_name, EPOCH, &bytes(text), out)?;
         tar::write_file(&format!("{name}.mf"), EPOCH, &bytes(manifest), out)?;

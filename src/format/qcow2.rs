@@ -43,9 +43,12 @@ fn write(system: &System, output: &mut Output<'_>, firmware: Firmware, ending: &
 
 /// Writes a disk as qcow2, compressed as was asked for.
 pub(super) fn pack(disk: &Extents, output: &mut Output<'_>, ending: &str) -> Result<()> {
+    let store = output.store;
     match output.options.packing.0 {
         None => output.image(ending, &qcow2::plan(disk)?),
-        packing => output.file(ending, |out| qcow2::write(disk, packing, out)),
+        Some(packing) => {
+            output.file(ending, |out| qcow2::compress(disk, packing, Some(store), out))
+        }
     }
 }
 

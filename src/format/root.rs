@@ -1,9 +1,7 @@
 //! The root file system by itself: made once for all formats that hold it,
 //! and kept in the store under a key of what is in it.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +10,7 @@ use super::initrd::LEFT_OUT;
 use crate::disk::Guid;
 use crate::fs::{Composed, Extents, erofs, ext4, iso9660, squashfs};
 use crate::manifest;
+use crate::oci::Digest;
 use crate::store::{Out, Store};
 use crate::system::System;
 use crate::tree::Tree;
@@ -53,45 +52,35 @@ impl Root {
             tree.remove(path)?;
         }
         let key = identity(&tree)?;
-        let writing = || format!("writing the root as {}", self.name());
-        if self == Self::Iso {
-            let plan = iso9660::plan(&tree, &Composed::new(), &iso9660::Options::default());
-            return Ok(plan.with_context(writing)?.image);
-        }
-        let kind = format!("root-{}-1", self.name());
         let uuid = Guid::derive(key.bytes(), self.name()).bytes();
-        let file = apart(|| store.derived(&kind, &key, |out| self.write(&tree, uuid, store, out)));
-        Extents::of_file(&Arc::new(file.with_context(writing)?))
+        self.plan(&tree, &key, uuid, store)
+            .with_context(|| format!("writing the root as {}", self.name()))
+    }
+
+    /// Lays out what needs no compression; the rest is made and kept.
+    fn plan(self, tree: &Tree, key: &Digest, uuid: [u8; 16], store: &Store) -> Result<Extents> {
+        match self {
+            Self::Iso => {
+                let options = iso9660::Options::default();
+                Ok(iso9660::plan(tree, &Composed::new(), &options)?.image)
+            }
+            Self::Ext4 => ext4::image(tree, &ext4::Options { uuid, ..ext4::Options::default() }),
+            Self::Squashfs | Self::Erofs => {
+                let kind = format!("root-{}-2", self.name());
+                let make = |out: &mut dyn Out| self.write(tree, uuid, store, out);
+                Extents::of_file(&Arc::new(store.derived_in_parallel(&kind, key, make)?))
+            }
+        }
     }
 
     fn write(self, tree: &Tree, uuid: [u8; 16], store: &Store, out: &mut dyn Out) -> Result<()> {
         let cache = Some(store.clone());
-        match self {
-            Self::Squashfs => {
-                let options = squashfs::Options { cache, ..squashfs::Options::default() };
-                squashfs::write(tree, &options, out)
-            }
-            Self::Erofs => {
-                let options = erofs::Options {
-                    compression: erofs::Compression::Lz4,
-                    uuid,
-                    cache,
-                    ..erofs::Options::default()
-                };
-                erofs::write(tree, &options, out)
-            }
-            _ => {
-                let options = ext4::Options { uuid, ..ext4::Options::default() };
-                ext4::write(tree, &options, out)
-            }
+        if self == Self::Squashfs {
+            let options = squashfs::Options { cache, ..squashfs::Options::default() };
+            return squashfs::write(tree, &options, out);
         }
+        let compression = erofs::Compression::Lz4;
+        let options = erofs::Options { compression, uuid, cache, ..erofs::Options::default() };
+        erofs::write(tree, &options, out)
     }
-}
-
-/// Works in threads of its own: who holds the lock of an artefact must not
-/// be lent, while it waits, to another format that wants the same artefact.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new().build().context("starting threads")?;
-    thread::scope(|scope| scope.spawn(|| pool.install(work)).join())
-        .unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Format, Output};
 use crate::fs::tar;
 use crate::system::System;
+use crate::tree::Tree;
 
 pub(super) const FORMAT: Format = Format {
     name: "tar",
@@ -19,11 +20,23 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
-    output.file_with_key(".tar", |out| tar::write(&system.tree, &|part| records(system, part), out))
+    archive(system, &system.tree, output, ".tar")
+}
+
+/// Writes a tree as an archive.
+pub(super) fn archive(
+    system: &System,
+    tree: &Tree,
+    output: &mut Output<'_>,
+    ending: &str,
+) -> Result<()> {
+    let records = |part| records(system, part);
+    let key = tar::key(tree, &records)?;
+    output.stream(ending, Some(key), |out| tar::write(tree, &records, out))
 }
 
 /// Returns the records of an entry of a part; the first part stands for none.
-pub(super) fn records(system: &System, part: u32) -> Vec<(&'static str, String)> {
+fn records(system: &System, part: u32) -> Vec<(&'static str, String)> {
     match system.parts.get(part as usize) {
         Some(known) if part > 0 => vec![
             ("LINUXKIT.source", known.source.clone()),

@@ -1,14 +1,11 @@
 //! `tar-kernel-initrd`: the files of `kernel+initrd` in one tar archive.
 
-use std::io::{BufWriter, Write};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Format, Output, data, initrd};
 use crate::env::EPOCH;
-use crate::fs::tar;
+use crate::fs::{Extents, tar};
 use crate::system::System;
-use crate::tree::Content;
 
 pub(super) const FORMAT: Format = Format {
     name: "tar-kernel-initrd",
@@ -21,24 +18,17 @@ pub(super) const FORMAT: Format = Format {
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     data::refuse(system, output)?;
-    let (store, compression) = (output.store, output.options.compression);
-    // An archive states a file's size before the file: this one comes first.
-    let file = store.temporary()?;
-    let reopened = || file.reopen().context("opening the initial root");
-    let mut out = BufWriter::new(reopened()?);
-    initrd::write(system, store, compression, &mut out)?;
-    out.flush().context("writing the initial root")?;
-    let initrd = Content::of_file(reopened()?)?;
-    output.file("-initrd.tar", |out| {
-        let kernel = system.kernel.as_ref();
-        if let Some(kernel) = kernel {
-            tar::write_file("kernel", EPOCH, &kernel.image, out)?;
-        }
-        tar::write_file("initrd.img", EPOCH, &initrd, out)?;
-        if let Some(kernel) = kernel {
-            let cmdline = Content::Bytes(kernel.cmdline.as_bytes().into());
-            tar::write_file("cmdline", EPOCH, &cmdline, out)?;
-        }
-        tar::finish(out)
-    })
+    let initrd = initrd::of_system(system, output)?;
+    let mut archive = Extents::default();
+    let kernel = system.kernel.as_ref();
+    if let Some(kernel) = kernel {
+        tar::push_file("kernel", EPOCH, &Extents::from(&kernel.image), &mut archive)?;
+    }
+    tar::push_file("initrd.img", EPOCH, &initrd, &mut archive)?;
+    if let Some(kernel) = kernel {
+        let cmdline = Extents::of_bytes(kernel.cmdline.as_bytes());
+        tar::push_file("cmdline", EPOCH, &cmdline, &mut archive)?;
+    }
+    tar::end(&mut archive);
+    output.image("-initrd.tar", &archive)
 }

@@ -5,8 +5,9 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::disk::Disk;
-use super::{Format, Output, disk, loader};
+use super::{Format, Output, digested, disk, loader};
 use crate::disk::vmdk;
+use crate::store::Store;
 use crate::system::System;
 
 pub(super) const FORMAT: Format = Format {
@@ -20,13 +21,16 @@ pub(super) const FORMAT: Format = Format {
 
 fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let disk = disk::own(system, output)?;
-    output.file(".vmdk", |out| pack(&disk, "disk.vmdk", out))
+    let key = digested::key(&disk.image, "vmdk")?;
+    let store = output.store;
+    output.stream(".vmdk", Some(key), |out| pack(&disk, "disk.vmdk", store, out))
 }
 
 /// Writes a disk by the name that its descriptor tells.
-pub(super) fn pack(disk: &Disk, name: &str, out: &mut dyn Write) -> Result<()> {
+pub(super) fn pack(disk: &Disk, name: &str, store: &Store, out: &mut dyn Write) -> Result<()> {
     let bytes = disk.id.bytes();
     let id = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let options = vmdk::Options { id, name: name.to_owned(), ..vmdk::Options::default() };
+    let (name, cache) = (name.to_owned(), Some(store.clone()));
+    let options = vmdk::Options { id, name, cache, ..vmdk::Options::default() };
     vmdk::write(&disk.image, &options, out)
 }

@@ -113,12 +113,12 @@ impl Group {
         store: Option<&Store>,
         (kind, settings): (&str, &str),
         out: &mut dyn Write,
-        make: impl FnOnce(&Self, &mut dyn Write) -> Result<I>,
+        make: impl FnOnce(&Self, &mut dyn Write) -> Result<I> + Send,
     ) -> Result<I> {
         let Some(store) = store.filter(|_| self.bytes() >= WORTH_KEEPING) else {
             return make(self, out);
         };
-        let file = store.derived(kind, &self.key(settings), |kept| {
+        let file = store.derived_in_parallel(kind, &self.key(settings), |kept| {
             let index = make(self, &mut &mut *kept)?;
             let index = postcard::to_stdvec(&index).context("encoding a pack's index")?;
             kept.write_all(&index).context("writing a pack's index")?;

@@ -14,7 +14,7 @@ pub mod fat;
 pub mod iso9660;
 mod largest;
 mod order;
-mod ordered;
+pub(crate) mod ordered;
 #[cfg(test)]
 pub(crate) mod sample;
 mod scratch;
@@ -23,7 +23,7 @@ pub mod squashfs;
 mod window;
 
 pub use composed::Composed;
-pub use extents::Extents;
+pub use extents::{Extents, Piece};
 pub use largest::{Folder, largest, too_large};
 pub mod cpio;
 pub mod tar;

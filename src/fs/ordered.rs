@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use crate::store;
+
 /// How much memory the jobs under way may hold, in bytes.
 const MEMORY: usize = 48 << 20;
 
@@ -19,6 +21,7 @@ pub(crate) struct Ordered<T> {
 impl<T: Send + 'static> Ordered<T> {
     /// Makes an empty queue for jobs that each hold about `each` bytes.
     pub(crate) fn new(each: usize) -> Self {
+        debug_assert!(store::may_be_lent(), "a maker that waits for jobs works in parallel");
         let threads = rayon::current_num_threads();
         let wanted = 4 * threads + 4;
         let limit = wanted.min(MEMORY / each.max(1)).max(threads.min(64) + 1);

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 
+use super::Extents;
 use crate::oci::{Digest, Hasher};
 use crate::tree::{Content, Kind, LinkHeader, Metadata, Tree, components};
 
@@ -23,9 +24,27 @@ const SIZE_MAX: u64 = 0o77_777_777_777;
 pub type Records<'a> = &'a dyn Fn(u32) -> Vec<(&'static str, String)>;
 
 /// Writes all of a tree. A root folder that is as in a new tree is left out.
-/// Returns a key of the archive, which costs no reading of contents.
-pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<Digest> {
-    let mut out = Keyed::new(out);
+pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<()> {
+    write_with(tree, records, out, &|content, out| content.copy_to(out))
+}
+
+/// Returns a key of a tree's archive, for which no contents are read: equal
+/// keys mean equal archives.
+pub fn key(tree: &Tree, records: Records<'_>) -> Result<Digest> {
+    let mut key = Hasher::new(io::sink());
+    write_with(tree, records, &mut key, &|content, key| {
+        key.write_all(content.digest().bytes()).context("hashing")
+    })?;
+    Ok(key.finish().1)
+}
+
+/// Writes all of a tree, the contents by `put`.
+fn write_with(
+    tree: &Tree,
+    records: Records<'_>,
+    out: &mut dyn Write,
+    put: &dyn Fn(&Content, &mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let mut first: Vec<Option<Vec<u8>>> = vec![None; tree.capacity()];
     for found in tree.walk() {
         let inode = tree.get(found.id);
@@ -40,54 +59,51 @@ pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<D
         if let (Some(known), Some(header)) = (known, tree.link_header(&found.path)) {
             entry.repeat(header, known);
         }
-        entry.write(records(inode.part), &mut out)?;
+        let content = entry.content;
+        entry.write(records(inode.part), out)?;
+        if let Some(content) = content {
+            put(content, out)?;
+            pad(content.len(), out)?;
+        }
         if known.is_none() && !matches!(inode.kind, Kind::Directory(_)) {
             first[found.id.index()] = Some(found.path);
         }
     }
-    finish(&mut out)?;
-    Ok(out.key.finish().1)
+    finish(out)
 }
 
 /// Writes one file of root's, for archives made by hand.
 pub fn write_file(path: &str, mtime: i64, content: &Content, out: &mut dyn Write) -> Result<()> {
-    let (meta, kind) = (Metadata::root(0o644, mtime), Kind::File(content.clone()));
-    Entry::new(path.as_bytes(), &meta, &kind, None)?.write(Vec::new(), &mut Keyed::new(out))
+    write_header(path, mtime, content.len(), out)?;
+    content.copy_to(out)?;
+    pad(content.len(), out)
+}
+
+/// Adds one file of root's to an archive that is laid out.
+pub fn push_file(path: &str, mtime: i64, file: &Extents, archive: &mut Extents) -> Result<()> {
+    let mut header = Vec::new();
+    write_header(path, mtime, file.len(), &mut header)?;
+    archive.push_bytes(header);
+    archive.push(file);
+    archive.align(BLOCK as u64);
+    Ok(())
+}
+
+/// Ends an archive that is laid out.
+pub fn end(archive: &mut Extents) {
+    archive.grow(archive.len() + 2 * BLOCK as u64);
+}
+
+fn write_header(path: &str, mtime: i64, len: u64, out: &mut dyn Write) -> Result<()> {
+    let (meta, kind) = (Metadata::root(0o644, mtime), Kind::bytes(&b""[..]));
+    let mut entry = Entry::new(path.as_bytes(), &meta, &kind, None)?;
+    entry.set_size(len);
+    entry.write(Vec::new(), out)
 }
 
 /// Writes the two empty blocks that end an archive.
 pub fn finish(out: &mut dyn Write) -> Result<()> {
     out.write_all(&[0; 2 * BLOCK]).context("writing the archive's end")
-}
-
-/// Hashes what is written, the digests of contents in their place: equal keys
-/// mean equal archives.
-struct Keyed<'a> {
-    out: &'a mut dyn Write,
-    key: Hasher<io::Sink>,
-}
-
-impl<'a> Keyed<'a> {
-    fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, key: Hasher::new(io::sink()) }
-    }
-
-    fn content(&mut self, content: &Content) -> Result<()> {
-        self.key.write_all(content.digest().bytes()).context("hashing")?;
-        content.copy_to(self.out)
-    }
-}
-
-impl Write for Keyed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.key.write_all(&bytes[..n])?;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// One entry: its header, the records that do not fit there, its contents.
@@ -202,7 +218,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn write(mut self, further: Vec<(&'static str, String)>, out: &mut Keyed<'_>) -> Result<()> {
+    /// Writes the header; contents are for the caller to write behind it.
+    fn write(mut self, further: Vec<(&'static str, String)>, out: &mut dyn Write) -> Result<()> {
         let mut pax = Vec::new();
         for (key, value) in &self.records {
             record(&mut pax, key, value);
@@ -225,12 +242,7 @@ impl<'a> Entry<'a> {
             pad(pax.len() as u64, out)?;
         }
         self.header.set_cksum();
-        out.write_all(self.header.as_bytes()).context("writing a tar header")?;
-        if let Some(content) = self.content {
-            out.content(content)?;
-            pad(content.len(), out)?;
-        }
-        Ok(())
+        out.write_all(self.header.as_bytes()).context("writing a tar header")
     }
 }
 

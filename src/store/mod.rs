@@ -35,6 +35,7 @@ use anyhow::{Context, Result};
 pub use blob::BlobWriter;
 pub use clean::Usage;
 pub use derived::Out;
+pub(crate) use derived::may_be_lent;
 pub use index::{Entry, EntryKind};
 pub use layer::{Layer, decompress, is_damage, read_entries};
 

@@ -2,6 +2,7 @@
 //! and counts come behind them and the header last, in its place.
 
 use std::io::SeekFrom;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use flate2::{Compress, Compression as Level, FlushCompress, Status};
@@ -10,15 +11,9 @@ use super::{
     CLUSTER, COMPRESSED, COPIED, COUNTS, Compression, ENTRIES, Header, SECTORS_SHIFT, l1_entries,
     refcount_clusters, table,
 };
-use crate::disk::{Extents, squeeze};
-use crate::store::Out;
-
-/// A cluster as it is stored.
-enum Stored {
-    Compressed(Vec<u8>),
-    /// As it was: it does not get smaller.
-    Plain(Vec<u8>),
-}
+use crate::disk::Extents;
+use crate::disk::squeeze::{Press, Unit, is_dense};
+use crate::store::{Out, Store};
 
 struct Writer<'a> {
     out: &'a mut dyn Out,
@@ -30,29 +25,38 @@ struct Writer<'a> {
     l2: Vec<Option<Vec<u64>>>,
 }
 
-pub(super) fn write(raw: &Extents, compression: Compression, out: &mut dyn Out) -> Result<()> {
+pub(super) fn write(
+    raw: &Extents,
+    compression: Compression,
+    cache: Option<&Store>,
+    out: &mut dyn Out,
+) -> Result<()> {
     let l1 = l1_entries(raw.len())?;
     let base = out.stream_position().context("finding where a disk is written")?;
     let mut writer =
         Writer { out, base, at: CLUSTER, counts: vec![1], l2: vec![None; l1 as usize] };
     writer.seek(CLUSTER)?;
-    let work = |bytes: Vec<u8>| compress(bytes, compression);
-    squeeze::each(raw, CLUSTER, &work, &mut |index, stored| writer.store(index, &stored))?;
+    let press = Press {
+        unit: CLUSTER,
+        name: format!("qcow2 {compression:?}"),
+        work: Arc::new(move |bytes| compress(bytes, compression)),
+        cache: cache.cloned(),
+    };
+    press.each(raw, &mut |index, unit| writer.store(index, unit))?;
     let zstd = matches!(compression, Compression::Zstd(_));
     writer.finish(raw.len(), zstd)
 }
 
-fn compress(bytes: Vec<u8>, compression: Compression) -> Result<Stored> {
+/// Compresses a cluster; `None` where it does not get smaller.
+fn compress(bytes: &[u8], compression: Compression) -> Result<Option<Vec<u8>>> {
     let packed = match compression {
         Compression::Zstd(level) => {
-            Some(zstd::bulk::compress(&bytes, level).context("compressing a cluster")?)
+            Some(zstd::bulk::compress(bytes, level).context("compressing a cluster")?)
         }
-        Compression::Zlib(level) => deflate(&bytes, level)?,
+        Compression::Zlib(_) if is_dense(bytes)? => None,
+        Compression::Zlib(level) => deflate(bytes, level)?,
     };
-    Ok(match packed.filter(|packed| packed.len() < bytes.len()) {
-        Some(packed) => Stored::Compressed(packed),
-        None => Stored::Plain(bytes),
-    })
+    Ok(packed.filter(|packed| packed.len() < bytes.len()))
 }
 
 /// Deflates without header, with the window of 4 KiB that QEMU reads with;
@@ -91,13 +95,13 @@ impl Writer<'_> {
         self.seek(self.at)
     }
 
-    fn store(&mut self, cluster: u64, stored: &Stored) -> Result<()> {
-        let entry = match stored {
-            Stored::Plain(bytes) => {
+    fn store(&mut self, cluster: u64, unit: Unit<'_>) -> Result<()> {
+        let entry = match unit.packed {
+            None => {
                 self.align(CLUSTER)?;
-                self.write(bytes)? | COPIED
+                self.write(unit.plain)? | COPIED
             }
-            Stored::Compressed(bytes) => {
+            Some(bytes) => {
                 // A count has 16 bits: few enough fit into a cluster.
                 let at = self.write(bytes)?;
                 let more = (self.at - 1) / 512 - at / 512;

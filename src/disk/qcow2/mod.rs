@@ -10,7 +10,7 @@ mod reader;
 use anyhow::{Result, ensure};
 
 use super::Extents;
-use crate::store::Out;
+use crate::store::{Out, Store};
 
 pub(super) use reader::open;
 
@@ -46,8 +46,19 @@ pub enum Compression {
 pub fn write(raw: &Extents, compression: Option<Compression>, out: &mut dyn Out) -> Result<()> {
     match compression {
         None => plan(raw)?.copy_to(out),
-        Some(compression) => compressed::write(raw, compression, out),
+        Some(compression) => compress(raw, compression, None, out),
     }
+}
+
+/// Writes a disk, compressed; `cache` is where compressed parts are kept and
+/// looked for.
+pub fn compress(
+    raw: &Extents,
+    compression: Compression,
+    cache: Option<&Store>,
+    out: &mut dyn Out,
+) -> Result<()> {
+    compressed::write(raw, compression, cache, out)
 }
 
 /// Lays out a disk, uncompressed.

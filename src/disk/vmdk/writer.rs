@@ -2,6 +2,7 @@
 //! the directory of the tables and a footer at the end.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use flate2::write::ZlibEncoder;
@@ -10,7 +11,9 @@ use super::{
     AT_END, DESCRIPTOR, END_OF_STREAM, ENTRIES, FOOTER, GRAIN, GRAIN_DIRECTORY, GRAIN_TABLE, MAGIC,
     OVERHEAD, SECTOR,
 };
-use crate::disk::{Extents, squeeze};
+use crate::disk::Extents;
+use crate::disk::squeeze::{Press, is_dense};
+use crate::store::Store;
 
 /// How a disk is written.
 #[derive(Clone, Debug)]
@@ -21,13 +24,15 @@ pub struct Options {
     pub id: u32,
     /// Level of deflate, 0 to 9.
     pub level: u32,
+    /// Where compressed parts are kept and looked for.
+    pub cache: Option<Store>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // On what hardly compresses, such as kernels, zlib-rs is 7 % behind
         // zlib at every level but this one.
-        Self { name: "disk.vmdk".to_owned(), id: 0x4d4f_4259, level: 9 }
+        Self { name: "disk.vmdk".to_owned(), id: 0x4d4f_4259, level: 9, cache: None }
     }
 }
 
@@ -64,12 +69,21 @@ pub fn write(raw: &Extents, options: &Options, out: &mut dyn Write) -> Result<()
         directory: vec![0; tables as usize],
     };
     let level = flate2::Compression::new(options.level);
-    let work = |bytes: Vec<u8>| {
-        let mut encoder = ZlibEncoder::new(Vec::with_capacity(bytes.len() / 2), level);
-        encoder.write_all(&bytes).context("compressing a grain")?;
-        encoder.finish().context("compressing a grain")
+    let work = move |bytes: &[u8]| {
+        let level = if is_dense(bytes)? { flate2::Compression::none() } else { level };
+        let mut encoder = ZlibEncoder::new(Vec::with_capacity(bytes.len() + 1024), level);
+        encoder.write_all(bytes).context("compressing a grain")?;
+        encoder.finish().context("compressing a grain").map(Some)
     };
-    squeeze::each(raw, GRAIN * SECTOR, &work, &mut |index, packed| writer.grain(index, &packed))?;
+    let press = Press {
+        unit: GRAIN * SECTOR,
+        name: format!("vmdk {}", options.level),
+        work: Arc::new(work),
+        cache: options.cache.clone(),
+    };
+    press.each(raw, &mut |index, unit| {
+        writer.grain(index, unit.packed.expect("every grain is compressed"))
+    })?;
     writer.finish(capacity)
 }
 

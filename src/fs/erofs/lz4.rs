@@ -24,21 +24,24 @@ const PATIENCE: usize = 6;
 /// How many literals are copied without asking how many they are.
 const SHORT: usize = 16;
 
+/// The number of hashed positions.
+const POSITIONS: usize = 1 << HASH_LOG;
+
 /// Positions of the input by hash. Kept for the next call.
 #[derive(Debug)]
-pub(super) struct Table(Vec<u32>);
+pub(super) struct Table(Box<[u32; POSITIONS]>);
 
 impl Table {
     /// Makes a table.
     pub(super) fn new() -> Self {
-        Self(vec![0; 1 << HASH_LOG])
+        Self(Box::new([0; POSITIONS]))
     }
 }
 
 /// Compresses the beginning of `input` into `out`, as much as fits, and returns
 /// how many bytes of the input those are, and how many of the output.
 pub(super) fn fill(input: &[u8], out: &mut [u8], table: &mut Table) -> (usize, usize) {
-    // Zero means nothing: what stands at the very beginning is not found again.
+    // What nothing is known of is looked for at the very beginning.
     table.0.fill(0);
     let mut filler = Filler { input, out, used: 0 };
     let mut anchor = 0;
@@ -53,8 +56,8 @@ pub(super) fn fill(input: &[u8], out: &mut [u8], table: &mut Table) -> (usize, u
         if taken < len {
             break;
         }
-        if at >= 2 && at + 8 <= input.len() {
-            table.0[hash(word(input, at - 2))] = (at - 2) as u32;
+        if let Some(word) = at.checked_sub(2).and_then(|before| word(input, before)) {
+            table.0[hash(word)] = (at - 2) as u32;
         }
     }
     let taken = filler.last(anchor);
@@ -69,50 +72,66 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     /// Finds the next match at or after `at`: where it begins, and where the
-    /// same bytes are.
-    fn search(&self, table: &mut [u32], anchor: usize, mut at: usize) -> Option<(usize, usize)> {
-        let input = self.input;
-        let limit = input.len().checked_sub(MATCH_LIMIT)?;
+    /// same bytes are. Looks up a position before it compares the one before
+    /// it, for memory takes its time.
+    #[inline]
+    fn search(
+        &self,
+        table: &mut [u32; POSITIONS],
+        anchor: usize,
+        mut at: usize,
+    ) -> Option<(usize, usize)> {
+        let limit = self.input.len().checked_sub(MATCH_LIMIT)?;
         // Beyond, the literals alone would fill the room.
         let room = self.out.len().checked_sub(self.used + RESERVE)?;
         let limit = limit.min(anchor.saturating_add(room));
+        if at >= limit {
+            return None;
+        }
+        let input = &self.input[..limit + 8];
         let mut misses = 1 << PATIENCE;
-        while at < limit {
-            let here = word(input, at);
-            let slot = &mut table[hash(here)];
-            let from = *slot as usize;
-            *slot = at as u32;
-            if from > 0 && at - from <= DISTANCE && word(input, from) as u32 == here as u32 {
+        let mut here = word(input, at)?;
+        let mut key = hash(here);
+        loop {
+            let next = at + (misses >> PATIENCE);
+            misses += 1;
+            let from = table[key] as usize;
+            table[key] = at as u32;
+            let found = input.get(from..)?.first_chunk()?;
+            if u32::from_le_bytes(*found) == here as u32 && at - from <= DISTANCE {
                 return Some(self.backwards(anchor, at, from));
             }
-            at += misses >> PATIENCE;
-            misses += 1;
+            if next >= limit {
+                return None;
+            }
+            at = next;
+            here = word(input, at)?;
+            key = hash(here);
         }
-        None
     }
 
-    fn backwards(&self, anchor: usize, mut at: usize, mut from: usize) -> (usize, usize) {
-        while at > anchor && from > 0 && self.input[at - 1] == self.input[from - 1] {
-            at -= 1;
-            from -= 1;
-        }
-        (at, from)
+    #[inline]
+    fn backwards(&self, anchor: usize, at: usize, from: usize) -> (usize, usize) {
+        let here = self.input[anchor..at].iter().rev();
+        let there = self.input[..from].iter().rev();
+        let same = here.zip(there).take_while(|(a, b)| a == b).count();
+        (at - same, from - same)
     }
 
+    #[inline]
     fn match_len(&self, start: usize, from: usize) -> usize {
-        let limit = self.input.len() - LITERALS_MIN;
+        let here = &self.input[start..self.input.len() - LITERALS_MIN];
+        let there = &self.input[from..from + here.len()];
         let mut len = MATCH_MIN;
-        while start + len + 8 <= limit {
-            let differing = word(self.input, start + len) ^ word(self.input, from + len);
+        while let (Some(a), Some(b)) = (word(here, len), word(there, len)) {
+            let differing = a ^ b;
             if differing != 0 {
                 return len + (differing.trailing_zeros() / 8) as usize;
             }
             len += 8;
         }
-        while start + len < limit && self.input[start + len] == self.input[from + len] {
-            len += 1;
-        }
-        len
+        let rest = here[len..].iter().zip(&there[len..]);
+        len + rest.take_while(|(a, b)| a == b).count()
     }
 
     /// Appends literals and a match, shortened where the room demands it, and
@@ -179,11 +198,12 @@ fn extra(len: usize) -> usize {
     len.checked_sub(15).map_or(0, |rest| rest / 255 + 1)
 }
 
-fn word(input: &[u8], at: usize) -> u64 {
-    let bytes = input[at..at + 8].try_into().expect("eight bytes were taken");
-    u64::from_le_bytes(bytes)
+#[inline]
+fn word(input: &[u8], at: usize) -> Option<u64> {
+    input.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+#[inline]
 fn hash(word: u64) -> usize {
     // Five bytes, as a longer match is worth more.
     ((word << 24).wrapping_mul(889_523_592_379) >> (64 - HASH_LOG)) as usize

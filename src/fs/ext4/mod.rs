@@ -42,6 +42,7 @@ use anyhow::{Result, ensure};
 pub use dump::dump;
 pub use reader::open;
 
+use super::Extents;
 use crate::env::EPOCH;
 use crate::store::Out;
 use crate::tree::Tree;
@@ -95,9 +96,14 @@ impl Default for Options {
     }
 }
 
-/// Writes a tree as an ext4 image, in order. Equal trees and options give
-/// equal bytes.
+/// Writes a tree as an ext4 image. Equal trees and options give equal bytes.
 pub fn write(tree: &Tree, options: &Options, out: &mut dyn Out) -> Result<()> {
+    image(tree, options)?.copy_to(out)
+}
+
+/// Lays out the image that [`write()`] writes; its contents stay where they
+/// are.
+pub fn image(tree: &Tree, options: &Options) -> Result<Extents> {
     ensure!(
         options.label.len() <= LABEL_MAX,
         "expected an ext4 label of at most {LABEL_MAX} bytes, got `{}`",
@@ -105,7 +111,7 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn Out) -> Result<()> {
     );
     let maps = scan::maps(tree)?;
     let layout = plan::plan(tree, &maps, options)?;
-    writer::write(tree, &layout, options, out)
+    writer::image(tree, &layout, options)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::BLOCK;
+use crate::store;
 use crate::tree::{Content, Id, Kind, Tree};
 
 /// How much is read at once, in bytes.
@@ -26,6 +27,7 @@ pub(super) type Runs = Option<Box<[(u32, u32)]>>;
 
 /// Returns the runs of all files, by the index of their inode.
 pub(super) fn maps(tree: &Tree) -> Result<Vec<Runs>> {
+    debug_assert!(store::may_be_lent(), "a maker that waits for jobs works in parallel");
     let mut files: Vec<(Id, &Content)> = Vec::new();
     let mut met = vec![false; tree.capacity()];
     for found in tree.walk() {

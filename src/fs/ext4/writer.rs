@@ -1,4 +1,5 @@
-//! Streams a layout: every structure and every extent, by block number.
+//! Turns a layout into an image: every structure and every extent, by block
+//! number.
 
 use anyhow::{Context, Result};
 
@@ -7,7 +8,7 @@ use super::inode::{self, Inode};
 use super::plan::{Contents, Layout, Node};
 use super::stream::Stream;
 use super::{BLOCK, Options, group, journal, resize, scan, superblock, xattr};
-use crate::store::Out;
+use crate::fs::Extents;
 use crate::tree::{Kind, Metadata, Tree};
 
 /// Something to be written at a block of its own.
@@ -32,21 +33,16 @@ enum Piece {
     JournalTree(usize),
 }
 
-/// Writes all of an image.
-pub(super) fn write(
-    tree: &Tree,
-    layout: &Layout,
-    options: &Options,
-    out: &mut dyn Out,
-) -> Result<()> {
+/// Lays out all of an image.
+pub(super) fn image(tree: &Tree, layout: &Layout, options: &Options) -> Result<Extents> {
     let descriptors = group::descriptors(layout);
-    let mut writer = Writer { tree, layout, options, descriptors, out: Stream::new(out) };
+    let mut writer = Writer { tree, layout, options, descriptors, out: Stream::default() };
     for (block, piece) in pieces(layout) {
         writer.out.go(block * BLOCK as u64)?;
         writer.piece(piece)?;
     }
     let len = layout.geometry.blocks * BLOCK as u64;
-    writer.out.finish(options.size.unwrap_or(len).max(len))
+    Ok(writer.out.finish(options.size.unwrap_or(len).max(len)))
 }
 
 /// Lists what is to be written, by block.
@@ -90,52 +86,53 @@ struct Writer<'a> {
     layout: &'a Layout,
     options: &'a Options,
     descriptors: Vec<u8>,
-    out: Stream<'a>,
+    out: Stream,
 }
 
 impl Writer<'_> {
     fn piece(&mut self, piece: Piece) -> Result<()> {
         let layout = self.layout;
-        match piece {
+        let bytes = match piece {
             Piece::Copy(group) => self.copy(group),
             Piece::Kept => {
-                let mut kept = 0..layout.geometry.reserved_blocks;
-                kept.try_for_each(|nth| self.out.write(&resize::kept(&layout.geometry, nth)))
+                let kept = 0..layout.geometry.reserved_blocks;
+                kept.flat_map(|nth| resize::kept(&layout.geometry, nth)).collect()
             }
-            Piece::Double => self.out.write(&resize::double_block(&layout.geometry)),
-            Piece::BlockBitmap(group) => self.out.write(&group::block_bitmap(layout, group)),
-            Piece::InodeBitmap(group) => self.out.write(&group::inode_bitmap(layout, group)),
-            Piece::Table(group) => self.table(group),
-            Piece::Extent(node, nth) => self.extent(&layout.nodes[node], nth),
+            Piece::Double => resize::double_block(&layout.geometry),
+            Piece::BlockBitmap(group) => group::block_bitmap(layout, group),
+            Piece::InodeBitmap(group) => group::inode_bitmap(layout, group),
+            Piece::Table(group) => self.table(group)?,
+            Piece::Extent(node, nth) => return self.extent(&layout.nodes[node], nth),
             Piece::Tree(node, nth) => {
                 let node = &layout.nodes[node];
                 let seed = layout.seed.of_inode(node.number, 0);
-                self.out.write(&node.mapping.tree_block(nth, seed))
+                node.mapping.tree_block(nth, seed)
             }
             Piece::Attributes(at) => {
                 let shared = &layout.attributes[at];
-                let (references, place) = (shared.references, shared.place);
-                self.out.write(&xattr::seal(&shared.block, references, place, layout.seed))
+                xattr::seal(&shared.block, shared.references, shared.place, layout.seed)
             }
             Piece::Journal => {
                 let blocks = layout.journal.as_ref().map_or(0, Mapping::data_blocks);
-                self.out.write(&journal::superblock(blocks as u32, &self.options.uuid))
+                journal::superblock(blocks as u32, &self.options.uuid)
             }
             Piece::JournalTree(nth) => {
                 let seed = layout.seed.of_inode(journal::INODE, 0);
                 let mapping = layout.journal.as_ref().context("expected a journal")?;
-                self.out.write(&mapping.tree_block(nth, seed))
+                mapping.tree_block(nth, seed)
             }
-        }
+        };
+        self.out.write(&bytes);
+        Ok(())
     }
 
-    fn copy(&mut self, group: u32) -> Result<()> {
+    fn copy(&self, group: u32) -> Vec<u8> {
         let mut block = vec![0; BLOCK];
         let at = if group == 0 { superblock::OFFSET as usize } else { 0 };
         let raw = superblock::encode(self.layout, self.options, group);
         block[at..at + superblock::SIZE].copy_from_slice(&raw);
-        self.out.write(&block)?;
-        self.out.write(&self.descriptors)
+        block.extend_from_slice(&self.descriptors);
+        block
     }
 
     fn extent(&mut self, node: &Node, nth: usize) -> Result<()> {
@@ -145,31 +142,34 @@ impl Writer<'_> {
         if node.is_folder() {
             let bytes = self.layout.folder(self.tree, node)?;
             // Folders are made in memory whole.
-            return self.out.write(&bytes[from as usize..(from + len) as usize]);
+            self.out.write(&bytes[from as usize..(from + len) as usize]);
+            return Ok(());
         }
         let Some(id) = node.id else { return Ok(()) };
         match &self.tree.get(id).kind {
             Kind::File(content) => {
                 // The rest of the last block is a gap before the next piece.
-                let copied = self.out.copy(content, from, len.min(content.len() - from));
-                copied.with_context(|| format!("writing {}", scan::path(self.tree, id)))
+                let laid = self.out.copy(content, from, len.min(content.len() - from));
+                laid.with_context(|| format!("writing {}", scan::path(self.tree, id)))?;
             }
             Kind::Symlink(target) => self.out.write(target),
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
-    /// Writes what is in use of a group's inode table.
-    fn table(&mut self, group: u32) -> Result<()> {
+    /// Encodes what is in use of a group's inode table.
+    fn table(&self, group: u32) -> Result<Vec<u8>> {
+        let mut table = Vec::new();
         let first = group * self.layout.geometry.group_inodes + 1;
         for number in first..first + group::used_inodes(self.layout, group) {
             let raw = match self.inode(number)? {
                 Some(inode) => inode.encode(number, self.layout.seed),
                 None => [0; inode::SIZE],
             };
-            self.out.write(&raw)?;
+            table.extend_from_slice(&raw);
         }
-        Ok(())
+        Ok(table)
     }
 
     fn inode(&self, number: u32) -> Result<Option<Inode>> {
