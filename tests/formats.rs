@@ -90,6 +90,7 @@ const STARTS: &[(&str, Starts)] = &[
     ("oracle", Starts::Disk(BOTH)),
     ("vultr", Starts::Disk(BOTH)),
     ("scaleway", Starts::Disk(&[Efi])),
+    ("rpi", Starts::Not("a card for no PC")),
     ("tar", Starts::Not("a root file system alone")),
     ("docker", Starts::Not("a container image")),
     ("oci", Starts::Not("a container image")),
