@@ -30,6 +30,11 @@ const FREE: u64 = 64 << 20;
 /// journal and the density of its inodes go by it.
 const GROWN: u64 = 1 << 30;
 
+/// File systems of a given size below this one have a journal of that length,
+/// the shortest there is, in bytes.
+const SMALL: u64 = 64 << 20;
+const SHORT: u64 = 4 << 20;
+
 /// A system whose disk has a data partition: without the data, and these.
 #[derive(Debug)]
 pub(super) struct Data {
@@ -66,6 +71,8 @@ impl Data {
             size,
             slack: Some(FREE),
             grown: self.grows().then_some(GROWN),
+            // That of a disk to come would not fit.
+            journal: size.filter(|size| *size < SMALL).map(|_| SHORT),
             label: label.to_owned(),
             uuid: Guid::derive(&id.bytes(), "ext4").bytes(),
             ..ext4::Options::default()

@@ -151,3 +151,72 @@ pub(super) fn root_partition(
     partition.attributes = gpt::READ_ONLY;
     Ok(partition)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Options;
+    use crate::store::Store;
+    use crate::system::Kernel;
+    use crate::tree::{Content, Inode, Kind, Metadata, Tree};
+
+    /// A system whose PID 1 knows all and whose kernel has all.
+    fn system(disk: &str) -> System {
+        let mut tree = Tree::new();
+        for (path, bytes) in [
+            ("init", "moby.onfailure moby.data"),
+            ("lib/modules/6.12/kernel/erofs.ko", ""),
+            ("lib/modules/6.12/kernel/ext4.ko", ""),
+            ("var/lib/x", "x"),
+        ] {
+            let meta = Metadata::root(0o644, 0);
+            let inode = Inode { meta, kind: Kind::bytes(bytes.as_bytes()), part: 0 };
+            tree.insert(path.as_bytes(), inode).unwrap();
+        }
+        let image = Content::Bytes(b"kernel"[..].into());
+        let manifest = crate::manifest::parse(&format!("disk: {disk}\n"), "test").unwrap();
+        System {
+            tree,
+            parts: Vec::new(),
+            kernel: Some(Kernel { image, cmdline: "quiet\n".into(), ucode: None }),
+            platform: crate::oci::Platform::linux("amd64"),
+            disk: manifest.disk,
+        }
+    }
+
+    /// Returns the command line, and the partitions' names and sizes in MiB.
+    fn laid(disk: &str, default: Option<Root>) -> (String, Vec<(String, u64)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, options) = (Store::open(folder.path()).unwrap(), Options::default());
+        let target = |ending: &str| folder.path().join(ending);
+        let output = Output::new("raw", &target, &store, &options);
+        let Contents { start, options } = contents(&system(disk), &output, default, None).unwrap();
+        let size = |part: &gpt::Partition| part.image.len().div_ceil(1 << 20);
+        let parts = options.partitions.iter().map(|part| (part.name.clone(), size(part)));
+        (start.cmdline.trim().to_owned(), parts.collect())
+    }
+
+    #[test]
+    fn names_the_partitions_to_the_kernel() {
+        let parts = |names: &[(&str, u64)]| -> Vec<(String, u64)> {
+            names.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect()
+        };
+        let key = identity(&system("{}").tree).unwrap();
+        let id = Guid::derive(key.bytes(), "disk").bytes();
+        let [root, data] = ["root", "data"].map(|name| Guid::derive(&id, name).to_string());
+        assert_eq!(laid("{}", None), ("quiet".to_owned(), Vec::new()));
+        let (words, found) = laid("{data: {size: 64M}}", Some(Root::Erofs));
+        let wanted =
+            format!("quiet root=PARTUUID={root} rootfstype=erofs moby.data=PARTUUID={data}");
+        assert_eq!(words, format!("{wanted} moby.grow gpt"));
+        assert_eq!(found, parts(&[("root", 1), ("data", 64)]));
+        let number = u32::from_be_bytes([id[0], id[1], id[2], id[3]]);
+        let (words, found) = laid("{table: mbr, root: ext4, data: {size: 8M}}", None);
+        let wanted = format!("quiet root=PARTUUID={number:08x}-02 rootfstype=ext4");
+        assert_eq!(words, format!("{wanted} moby.data=PARTUUID={number:08x}-03 moby.grow"));
+        assert_eq!(found.len(), 2);
+        let (words, found) = laid("{table: mbr, data: {size: 8M, grow: false}}", None);
+        assert_eq!(words, format!("quiet moby.data=PARTUUID={number:08x}-02"));
+        assert_eq!(found, parts(&[("data", 8)]));
+    }
+}

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, anyhow};
 use moby_bundle::modules::Index;
 
+use super::driver::Drivers;
 use super::{Compression, initrd};
 use crate::fs::Extents;
 use crate::store::Store;
@@ -106,16 +107,14 @@ pub(super) fn has_module(tree: &Tree, kind: &str) -> Result<bool> {
             return Ok(true);
         }
     }
-    let name = format!("/{kind}.ko");
-    if let Some(text) = file(b"modules.builtin")?
-        && String::from_utf8_lossy(&text).lines().any(|line| line.ends_with(&name))
-    {
-        return Ok(true);
+    if let Some(drivers) = Drivers::of(tree)? {
+        return Ok(drivers.has(kind));
     }
+    let name = format!("{kind}.ko");
     let prefix = [base, b"/", version.as_slice(), b"/"].concat();
     let is_driver = |path: &[u8]| {
         let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        path.starts_with(&prefix) && file.starts_with(&name.as_bytes()[1..])
+        path.starts_with(&prefix) && file.starts_with(name.as_bytes())
     };
     Ok(tree.walk().any(|found| is_driver(&found.path)))
 }
