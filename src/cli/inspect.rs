@@ -258,6 +258,12 @@ fn starts(text: &mut String, image: &Image) {
     for start in &image.starts {
         let steps: Vec<String> = start.steps.iter().map(|step| plain(step.as_bytes())).collect();
         let _ = writeln!(text, "{:<13} {}", start.firmware, steps.join(" > "));
+        let section =
+            |(name, len): &(String, u32)| format!("{name} {}", table::size((*len).into()));
+        let sections: Vec<String> = start.sections.iter().map(section).collect();
+        if !sections.is_empty() {
+            let _ = writeln!(text, "{:<13} {}", "", plain(sections.join(", ").as_bytes()));
+        }
     }
     for kernel in &image.kernels {
         let release = kernel.release.as_deref().unwrap_or("of unknown release");

@@ -35,7 +35,7 @@ impl Image {
         }
         if let (Some(kernel), Some(initrd)) = (has("kernel"), has("initrd.img")) {
             self.kinds.push("kernel and initrd in a tar archive".to_owned());
-            let start = Start::new("kernel", &[named(place, "kernel")]);
+            let start = Start::new("direct", &[named(place, "kernel")]);
             return self.add_set(start, kernel, Some(initrd), has("cmdline"));
         }
         let disks = disks(&tree)?;
@@ -67,7 +67,7 @@ impl Image {
         }
         if let Some(kernel) = content(&tree, STARTED[0]).cloned() {
             let cmdline = content(&tree, STARTED[1]).cloned();
-            let start = Start::new("kernel", &["/boot/kernel".to_owned()]);
+            let start = Start::new("direct", &["/boot/kernel".to_owned()]);
             self.add_set(start, &kernel, None, cmdline.as_ref())?;
         }
         for path in STARTED {

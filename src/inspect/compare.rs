@@ -206,7 +206,7 @@ fn starts(before: &Image, after: &Image, found: &mut Vec<Part>) {
     if let (Some(one), Some(other)) = (one, other)
         && one != other
     {
-        found.push(words(one, other));
+        found.push(words(&one, &other));
     }
     let initrds = |image: &Image| -> Vec<(String, String)> {
         let apart = image
@@ -243,8 +243,21 @@ fn part(name: &str, one: &[(String, String)], other: &[(String, String)], found:
     }
 }
 
-fn cmdline(image: &Image) -> Option<&str> {
-    image.starts.iter().find_map(|start: &Start| start.cmdline.as_deref())
+/// Returns the command line. What names a partition of the very image by an
+/// identifier says the same in another one with an identifier of its own.
+fn cmdline(image: &Image) -> Option<String> {
+    let cmdline = image.starts.iter().find_map(|start: &Start| start.cmdline.as_deref())?;
+    let partitions = image.disk.iter().flat_map(|disk| &disk.partitions);
+    let ids: Vec<(&str, usize)> =
+        partitions.filter_map(|found| Some((found.id.as_deref()?, found.number))).collect();
+    let word = |word: &str| {
+        let own = ids.iter().find(|(id, _)| word.ends_with(&format!("PARTUUID={id}")));
+        own.map_or_else(
+            || word.to_owned(),
+            |(id, number)| word.replace(id, &format!("(partition {number})")),
+        )
+    };
+    Some(cmdline.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" "))
 }
 
 /// Tells which words only one of two command lines has.

@@ -110,7 +110,7 @@ impl Image {
         let opened = disk::open_image(&span.image(), folder.path())?;
         let disk = match opened.kind {
             disk::Kind::Raw => span.clone(),
-            _ => Span::of_image(&opened.image).context("unpacking the disk")?,
+            _ => Span::of_image(&opened.image, span.len()).context("unpacking the disk")?,
         };
         if opened.kind == disk::Kind::Raw && volume::system(&disk)?.is_some() {
             let divided = disk::read(&disk.image())?.is_some();

@@ -8,7 +8,8 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::span::Span;
+use super::initrd;
+use super::span::{Span, Unpacked};
 use crate::oci::Digest;
 
 /// What every kernel says of itself when it starts.
@@ -33,8 +34,24 @@ pub struct Kernel {
     pub digest: Digest,
 }
 
-/// Looks at a kernel.
-pub(super) fn read(place: &str, span: &Span) -> Result<Kernel> {
+/// Looks at a kernel, which may be packed.
+pub(super) fn read(place: &str, packed: &Span) -> Result<Kernel> {
+    let plain = match initrd::compression(&packed.bytes(0, 6)?) {
+        Some(with) => {
+            let mut plain = Unpacked::new(packed.len())?;
+            // Behind a kernel may stand what is none of it.
+            let unpacked = initrd::unpack(packed, 0, with, &mut plain);
+            unpacked.map(|_| plain.finish()).unwrap_or_else(|_| Ok(packed.clone()))?
+        }
+        None => packed.clone(),
+    };
+    let (machine, release) = told(&plain)?;
+    let digest = packed.image().digest().context("reading a kernel")?;
+    Ok(Kernel { place: place.to_owned(), size: packed.len(), machine, release, digest })
+}
+
+/// Tells the machine and the release of a kernel.
+fn told(span: &Span) -> Result<(Option<&'static str>, Option<String>)> {
     let head = span.bytes(0, 0x300)?;
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
@@ -52,8 +69,7 @@ pub(super) fn read(place: &str, span: &Span) -> Result<Kernel> {
         Some("amd64") => of_pc(&head, span)?,
         _ => searched(span)?,
     };
-    let digest = span.image().digest().context("reading a kernel")?;
-    Ok(Kernel { place: place.to_owned(), size: span.len(), machine, release, digest })
+    Ok((machine, release))
 }
 
 /// "kernel_version": a pointer to the version string, less 0x200.
@@ -102,7 +118,7 @@ mod tests {
     use crate::fs::Extents;
 
     fn kernel(bytes: Vec<u8>) -> Kernel {
-        read("kernel", &Span::of_image(&Extents::of_bytes(bytes)).unwrap()).unwrap()
+        read("kernel", &Span::of_image(&Extents::of_bytes(bytes), 0).unwrap()).unwrap()
     }
 
     #[test]

@@ -74,7 +74,9 @@ struct InFolder<'a>(&'a Path);
 
 impl Files for InFolder<'_> {
     fn file(&self, path: &str) -> Result<Content> {
-        let file = File::open(self.0.join(path)).with_context(|| format!("opening {path}"))?;
+        let full = self.0.join(path);
+        ensure!(full.is_file(), "expected {path} in the layout, found none");
+        let file = File::open(full).with_context(|| format!("opening {path}"))?;
         Content::of_file(file)
     }
 }

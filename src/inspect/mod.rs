@@ -107,9 +107,11 @@ fn look(path: &Path) -> Result<Image> {
     if !path.exists() {
         return set::of_prefix(path);
     }
+    // A pipe would be waited for.
+    let is_file = path.metadata().context("finding what it is")?.is_file();
+    ensure!(is_file, "expected a file or a folder");
     let file = File::open(path).context("opening it")?;
     let meta = file.metadata().context("finding its size")?;
-    ensure!(meta.is_file(), "expected a file or a folder");
     let mut image = Image { size: meta.len(), allocated: meta.blocks() * 512, ..Image::default() };
     image.add("", &Span::of_file(Arc::new(file))?, 0)?;
     Ok(image)
@@ -142,9 +144,7 @@ impl Image {
         let paths = [&b"etc/os-release"[..], b"usr/lib/os-release"];
         let text =
             paths.iter().find_map(|path| content(tree, path)?.gather(OS_RELEASE_MAX).ok())?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
-        Some(value.trim_matches(['"', '\'']).to_owned())
+        start::pretty_name(&String::from_utf8_lossy(&text))
     }
 
     /// Adds what a span holds. `place` names it where it is only a part.

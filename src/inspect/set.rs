@@ -24,7 +24,7 @@ pub(super) fn of_prefix(prefix: &Path) -> Result<Image> {
         return Err(anyhow!("neither {0} nor {0}-kernel exists", prefix.display()))
             .hint(|| "build it first: `moby build FILE.yml`".to_owned());
     };
-    let mut start = Start::new("kernel", &[shown(prefix, "-kernel")]);
+    let mut start = Start::new("direct", &[shown(prefix, "-kernel")]);
     start.kernel = Some(image.add_kernel(shown(prefix, "-kernel"), &kernel)?);
     if let Some(span) = image.open(prefix, "-cmdline")? {
         let text = span.bytes(0, CMDLINE_MAX)?;

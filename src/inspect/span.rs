@@ -13,12 +13,18 @@ use crate::fs::Extents;
 use crate::fs::extents::Piece;
 use crate::tree::Content;
 
-/// How many bytes anything may unpack to, however small.
-const UNPACKED_FREE: u64 = 16 << 30;
+/// How many bytes anything may unpack to, however small; a fuzzer wants to
+/// see many inputs, not large ones.
+const UNPACKED_FREE: u64 = if cfg!(fuzzing) { 64 << 20 } else { 16 << 30 };
 /// How many times its own size it may unpack to beyond that.
 const UNPACKED_RATIO: u64 = 50;
 /// Zeros of this many bytes become a hole of what is unpacked.
 const BLOCK: usize = 64 << 10;
+
+/// Returns how many bytes so many packed ones may come to.
+fn limit(packed: u64) -> u64 {
+    UNPACKED_FREE.saturating_add(packed.saturating_mul(UNPACKED_RATIO))
+}
 
 /// A range of a file. Reads never leave it.
 #[derive(Clone, Debug)]
@@ -36,14 +42,17 @@ impl Span {
     }
 
     /// Describes an image: where it lies in one piece, else in a file without
-    /// a name that it is copied to, its holes left out.
-    pub(super) fn of_image(image: &Extents) -> Result<Self> {
+    /// a name that it is copied to, its holes left out. `packed` is how many
+    /// bytes it comes from.
+    pub(super) fn of_image(image: &Extents, packed: u64) -> Result<Self> {
         let mut runs = image.runs();
         if let (Some((0, len, Piece::Span { file, from })), None) = (runs.next(), runs.next())
             && len == image.len()
         {
             return Ok(Self { file: file.clone(), offset: *from, len });
         }
+        let held = image.runs().fold(0, |sum: u64, (_, len, _)| sum.saturating_add(len));
+        ensure!(held <= limit(packed), "expected at most {} bytes, got more", limit(packed));
         let file = tempfile::tempfile().context("making a file for an image")?;
         image.write_file(&file)?;
         Self::of_file(Arc::new(file))
@@ -55,7 +64,7 @@ impl Span {
             Content::Span { file, offset, len, .. } => {
                 Ok(Self { file: file.clone(), offset: *offset, len: *len })
             }
-            Content::Bytes(_) => Self::of_image(&Extents::from(content)),
+            Content::Bytes(bytes) => Self::of_image(&Extents::from(content), bytes.len() as u64),
         }
     }
 
@@ -167,9 +176,8 @@ pub(super) struct Unpacked {
 impl Unpacked {
     /// Makes the file for what takes `packed` bytes where it is packed.
     pub(super) fn new(packed: u64) -> Result<Self> {
-        let limit = UNPACKED_FREE.saturating_add(packed.saturating_mul(UNPACKED_RATIO));
         let file = tempfile::tempfile().context("making a file for what is unpacked")?;
-        Ok(Self { file, at: 0, limit })
+        Ok(Self { file, at: 0, limit: limit(packed) })
     }
 
     /// Returns how many bytes there are so far.
@@ -231,7 +239,7 @@ mod tests {
         let mut image = Extents::of_bytes(&b"begin"[..]);
         image.grow(10_000);
         image.push_bytes(&b"end"[..]);
-        let span = Span::of_image(&image).unwrap();
+        let span = Span::of_image(&image, 0).unwrap();
         assert_eq!((span.len(), span.bytes(9_999, 9).unwrap()), (10_003, b"\0end".to_vec()));
     }
 }

@@ -35,8 +35,8 @@ const REMOVABLE: &str = "EFI/BOOT";
 /// A way to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Start {
-    /// Who starts: `BIOS`, `UEFI`, `Raspberry Pi`, or `kernel` where a
-    /// hypervisor starts the kernel itself.
+    /// Who starts: `BIOS`, `UEFI`, `Raspberry Pi`, or `direct` where what needs
+    /// no boot loader, such as QEMU, starts the kernel.
     pub firmware: &'static str,
     /// What it starts, one after the other.
     pub steps: Vec<String>,
@@ -46,6 +46,9 @@ pub struct Start {
     pub initrd: Option<usize>,
     /// The kernel's command line.
     pub cmdline: Option<String>,
+    /// The sections of a unified kernel image, and their sizes in bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<(String, u32)>,
 }
 
 impl Start {
@@ -71,6 +74,12 @@ struct Entry {
 pub(super) fn root_of(cmdline: &str) -> Option<&str> {
     let words = cmdline.split_ascii_whitespace();
     words.filter_map(|word| word.strip_prefix("root=PARTUUID=")).next_back()
+}
+
+/// Returns the name that an os-release file gives a system.
+pub(super) fn pretty_name(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(value.trim_matches(['"', '\'']).to_owned())
 }
 
 /// Tells what an EFI program is.
@@ -209,8 +218,12 @@ impl Image {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok(Some(text.trim_matches(['\0', '\n', ' ']).to_owned()))
         };
-        let mut start = start.step("unified kernel image");
+        let about = text(".osrel")?.and_then(|text| pretty_name(&text));
+        let about = about.map(|name| format!(" of {name}")).unwrap_or_default();
+        let mut start = start.step(format!("unified kernel image{about}"));
         start.cmdline = text(".cmdline")?;
+        start.sections =
+            sections.iter().map(|section| (section.name.clone(), section.len)).collect();
         let kernel = self.add_kernel(within(place, ".linux"), &linux)?;
         if self.kernels[kernel].release.is_none() {
             self.kernels[kernel].release = text(".uname")?;

@@ -188,6 +188,11 @@ fn every_format_holds_the_same_system() {
         assert_eq!(firmware("raw"), ["BIOS", "UEFI"]);
         assert_eq!(firmware("raw-bios"), ["BIOS"]);
         assert_eq!(firmware("qcow2-efi"), ["UEFI"]);
+        let (_, uki) = all.iter().find(|(name, _)| *name == "uki").unwrap();
+        let sections: Vec<&str> =
+            uki.starts[0].sections.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(sections.ends_with(&[".osrel", ".cmdline", ".uname", ".initrd", ".linux"]));
+        assert!(uki.starts[0].steps.iter().any(|step| step.ends_with("of Small 1")));
     }
     if has_loaders(crate::format::find("iso").unwrap(), &loaders) {
         assert_eq!(firmware("iso"), ["BIOS", "UEFI"]);
@@ -200,6 +205,7 @@ fn finds_a_root_on_a_partition() {
     let (system, loaders) = (system(true), loaders());
     let wanted = expected(&system);
     let folder = tempfile::tempdir().unwrap();
+    let mut former: Option<Image> = None;
     for name in ["raw", "iso", "vmdk"] {
         let format = crate::format::find(name).unwrap();
         if !has_loaders(format, &loaders) {
@@ -212,7 +218,42 @@ fn finds_a_root_on_a_partition() {
         let root = image.root().unwrap();
         assert_eq!((&*root.place, root.system), ("partition 2", "erofs"), "{name}");
         assert_eq!(image.initrds.len(), 1, "{name}");
+        // Each names its own partition, which is no difference.
+        let found = former.map(|former| compare(&former, &image)).unwrap_or_default();
+        assert!(found.is_empty(), "{name}: {found:#?}");
+        former = Some(image);
     }
+}
+
+#[test]
+fn finds_what_a_raspberry_pi_starts() {
+    let mut system = system(true);
+    let mut bytes = prose(50_000, 3);
+    bytes[56..60].copy_from_slice(b"ARM\x64");
+    bytes.extend(b"Linux version 6.12.0-moby (a@b)");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&bytes).unwrap();
+    system.platform = "linux/arm64".parse().unwrap();
+    let kernel = system.kernel.as_mut().unwrap();
+    kernel.image = Content::Bytes(gzip.finish().unwrap().into());
+    for name in ["bcm2837-rpi-3-b.dtb", "bcm2711-rpi-4-b.dtb", "bcm2712-rpi-5-b.dtb"] {
+        let path = format!("boot/{name}");
+        system.tree.insert(path.as_bytes(), inode(0o644, Kind::bytes(&b"tree"[..]))).unwrap();
+    }
+    let firmware = ["bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat"];
+    let raspberry = firmware.map(|name| (name.to_owned(), Content::Bytes((*b"x").into())));
+    let loaders = Loaders { raspberry: raspberry.into(), ..Loaders::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let format = crate::format::find("rpi").unwrap();
+    let image = inspect(&write(&system, format, folder.path(), &loaders)).unwrap();
+    assert_eq!(image.problems, Vec::<String>::new());
+    let start = &image.starts[0];
+    assert_eq!((start.firmware, image.starts.len()), ("Raspberry Pi", 1));
+    assert!(start.cmdline.as_deref().is_some_and(|text| text.contains("quiet")), "{start:?}");
+    let kernel = &image.kernels[start.kernel.unwrap()];
+    assert_eq!((kernel.machine, kernel.release.as_deref()), (Some("arm64"), Some(RELEASE)));
+    let differences = roots(&expected(&system), image.root().unwrap());
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 #[test]
@@ -298,7 +339,7 @@ fn reads_initrds_of_mixed_segments() {
         with.compress(&mut bytes, |out| Ok(out.write_all(&archive)?)).unwrap();
     }
     bytes.extend([0; 512]);
-    let span = Span::of_image(&Extents::of_bytes(bytes.clone())).unwrap();
+    let span = Span::of_image(&Extents::of_bytes(bytes.clone()), 0).unwrap();
     let read = initrd::read(&span).unwrap();
     let found: Vec<_> = read.segments.iter().map(|s| (s.compression, s.microcode)).collect();
     let wanted =
@@ -313,7 +354,7 @@ fn reads_initrds_of_mixed_segments() {
     assert_eq!(init.gather(1 << 20).unwrap(), prose(300_000, 2));
     // Cut anywhere, it is read or refused.
     for len in (0..bytes.len()).step_by(997) {
-        let cut = Span::of_image(&Extents::of_bytes(&bytes[..len])).unwrap();
+        let cut = Span::of_image(&Extents::of_bytes(&bytes[..len]), 0).unwrap();
         drop(initrd::read(&cut));
     }
 }

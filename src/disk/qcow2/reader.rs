@@ -13,6 +13,8 @@ use crate::disk::number::{be32, be64};
 
 /// The most L1 entries that are read.
 const L1_LIMIT: u32 = 1 << 20;
+/// No cluster takes less of a file than this, in bytes.
+const LEAST: u64 = 16;
 /// Where in an entry an offset stands.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
@@ -47,12 +49,16 @@ pub(in crate::disk) fn open(file: &Extents, scratch: &std::sync::Arc<File>) -> R
     ensure!(l1 <= L1_LIMIT, "expected at most {L1_LIMIT} tables, got {l1}");
     let l1_table = file.bytes(u64_at(40), l1 as usize * 8).context("reading the first table")?;
     let mut disk = Extents::zeros(shape.len);
+    // Tables that several entries name could claim any number of clusters.
+    let mut left = file.len() / LEAST;
     for (index, entry) in l1_table.chunks_exact(8).enumerate() {
         let at = be64(entry, 0) & OFFSET;
         if at != 0 {
             let table = file.bytes(at, shape.cluster as usize).context("reading a table")?;
             let first = index as u64 * (shape.cluster / 8);
-            for (n, entry) in table.chunks_exact(8).enumerate() {
+            for (n, entry) in table.chunks_exact(8).enumerate().filter(|(_, e)| **e != [0; 8]) {
+                left =
+                    left.checked_sub(1).context("expected no more clusters than fit the file")?;
                 shape.enter(&mut disk, file, scratch, first + n as u64, be64(entry, 0))?;
             }
         }

@@ -16,6 +16,8 @@ use crate::fs::extents::Piece;
 
 /// The most sectors of a disk: 2 TiB.
 const LIMIT: u64 = 1 << 32;
+/// No grain takes less of a file than this, in bytes.
+const LEAST: u64 = 16;
 
 /// Opens the disk in a file by unpacking it into `scratch`, an empty file.
 pub(in crate::disk) fn open(file: &Extents, scratch: &Arc<File>) -> Result<Extents> {
@@ -34,6 +36,8 @@ pub(in crate::disk) fn open(file: &Extents, scratch: &Arc<File>) -> Result<Exten
     let sector = |number: u64| number.checked_mul(SECTOR).context("finding a sector");
     let directory = file.bytes(sector(le64(&header, 56))?, tables as usize * 4)?;
     let mut disk = Extents::zeros(capacity * SECTOR);
+    // Tables that several entries name could claim any number of grains.
+    let mut left = file.len() / LEAST;
     for (index, entry) in directory.chunks_exact(4).enumerate() {
         let at = u64::from(le32(entry, 0)) * SECTOR;
         if at == 0 {
@@ -44,6 +48,7 @@ pub(in crate::disk) fn open(file: &Extents, scratch: &Arc<File>) -> Result<Exten
             let to = (index as u64 * per_table + n as u64) * grain * SECTOR;
             let at = u64::from(le32(entry, 0)) * SECTOR;
             if at > 1 && to < disk.len() {
+                left = left.checked_sub(1).context("expected no more grains than fit the file")?;
                 let bytes = unpack(file, at, grain * SECTOR)?;
                 let len = (bytes.len() as u64).min(disk.len() - to);
                 let unpacked = scratch.write_all_at(&bytes[..len as usize], to);

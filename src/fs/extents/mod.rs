@@ -23,8 +23,8 @@ use crate::tree::Content;
 
 /// Zero blocks of this size are left out of bytes at hand.
 const BLOCK: usize = 4096;
-/// The longest run of a fragmented file that is gathered into memory.
-const GATHER_LIMIT: u64 = 512 << 20;
+/// The longest scattered contents that are gathered into memory, in bytes.
+const SHORT: u64 = 64 << 10;
 
 /// Where the bytes of an extent come from.
 #[derive(Clone, Debug)]
@@ -278,7 +278,7 @@ impl Extents {
     }
 
     /// Returns the image as the contents of a file: a span where it lies in
-    /// one, else gathered, which has a limit of 512 MiB.
+    /// one, else gathered, in a file without a name where it is long.
     pub fn to_content(&self) -> Result<Content> {
         let mut runs = self.runs();
         if let (Some((0, len, Piece::Span { file, from })), None) = (runs.next(), runs.next())
@@ -287,12 +287,13 @@ impl Extents {
             let digest = self.digest()?;
             return Ok(Content::Span { file: file.clone(), offset: *from, len, digest });
         }
-        ensure!(
-            self.len <= GATHER_LIMIT,
-            "expected a file of {} bytes to lie in one piece, got several",
-            self.len
-        );
-        Ok(Content::Bytes(self.bytes(0, self.len as usize)?.into()))
+        if self.len <= SHORT {
+            return Ok(Content::Bytes(self.bytes(0, self.len as usize)?.into()));
+        }
+        let file = tempfile::tempfile().context("making a file for scattered contents")?;
+        self.write_file(&file)?;
+        let (offset, len, digest) = (0, self.len, self.digest()?);
+        Ok(Content::Span { file: Arc::new(file), offset, len, digest })
     }
 
     /// Forgets what is in a range: it is zeros afterwards.

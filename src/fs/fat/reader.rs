@@ -20,9 +20,15 @@ const DEPTH_LIMIT: usize = 128;
 pub fn open(image: &Extents) -> Result<Tree> {
     let volume = Opened::new(image)?;
     let mut tree = Tree::new();
+    // No two files share a cluster, so that all together are no larger.
+    let mut left = image.len();
     volume.walk(&mut |found, label| {
         if label {
             return Ok(());
+        }
+        if !found.is_folder() {
+            let rest = left.checked_sub(found.len.into());
+            left = rest.context("expected files that fit the volume, got more")?;
         }
         let kind = if found.is_folder() {
             Kind::directory()

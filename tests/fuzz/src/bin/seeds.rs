@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use moby::disk::{qcow2, vmdk};
+use moby::disk::{Guid, gpt, qcow2, vmdk};
 use moby::fs::cpio::{Item, Writer};
 use moby::fs::{Composed, Extents, erofs, ext4, fat, iso9660, squashfs};
 use moby::tree::{Content, Inode, Kind, Metadata, Tree};
@@ -40,7 +40,67 @@ fn main() -> Result<()> {
     moby::fs::tar::write(&tree, &|_| vec![("LINUXKIT.source", "a".to_owned())], &mut bytes)?;
     folder.put("tar", "tree", &bytes)?;
     debian(&folder, &bytes)?;
-    folder.put("cpio", "tree", &cpio(&tree)?)
+    folder.put("cpio", "tree", &cpio(&tree)?)?;
+    inspected(&folder, &tree, &bytes)
+}
+
+/// What is looked into: an initrd of several segments, a volume and a disc
+/// with the texts of boot loaders, a unified kernel image, archives.
+fn inspected(folder: &Folder, tree: &Tree, tar: &[u8]) -> Result<()> {
+    let archive = cpio(tree)?;
+    let mut initrd = archive.clone();
+    for with in ["gzip:1", "zstd:1", "lz4"] {
+        let with: moby::format::Compression = with.parse()?;
+        with.compress(&mut initrd, |out| out.write_all(&archive).context("compressing"))?;
+    }
+    folder.put("inspect", "initrd", &initrd)?;
+    folder.put("inspect", "tar", tar)?;
+    let menu = "DEFAULT a\nLABEL a\n KERNEL /kernel\n INITRD /initrd.img\n APPEND quiet\n";
+    let mut started = Tree::new();
+    let mut kernel = vec![0; 1024];
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    put(&mut started, "kernel", Kind::bytes(kernel))?;
+    put(&mut started, "initrd.img", Kind::bytes(initrd))?;
+    put(&mut started, "SYSLINUX.CFG", Kind::bytes(menu.as_bytes()))?;
+    put(&mut started, "cmdline.txt", Kind::bytes(&b"console=tty1\n"[..]))?;
+    put(&mut started, "config.txt", Kind::bytes(&b"kernel=kernel\ninitramfs initrd.img\n"[..]))?;
+    let entry = &b"title a\nlinux /kernel\ninitrd /initrd.img\noptions quiet\n"[..];
+    put(&mut started, "loader/entries/a.conf", Kind::bytes(entry))?;
+    put(&mut started, "EFI/BOOT/BOOTX64.EFI", Kind::bytes(program()))?;
+    let volume = fat::plan(&started, &Composed::default(), &fat::Options::default())?;
+    folder.put("inspect", "volume", &bytes_of(&volume.image)?)?;
+    let partition = gpt::Partition::new(gpt::ESP, "boot", volume.image);
+    let (id, sector, size, code) = (Guid::default(), 512, None, vec![0xfa]);
+    let disk = gpt::Disk { id, sector, size, code, partitions: vec![partition] };
+    folder.put("inspect", "disk", &bytes_of(&gpt::plan(&disk)?.0)?)?;
+    folder.put("inspect", "program", &program())?;
+    let index = r#"[{"Config":"c","RepoTags":["a:1"],"Layers":["layer.tar"]}]"#;
+    let mut saved = Vec::new();
+    for (name, bytes) in [("manifest.json", index.as_bytes()), ("layer.tar", tar)] {
+        let content = Content::Bytes(bytes.into());
+        moby::fs::tar::write_file(name, 0, &content, &mut saved)?;
+    }
+    moby::fs::tar::finish(&mut saved)?;
+    folder.put("inspect", "saved", &saved)
+}
+
+/// An EFI program with a section of a kernel.
+fn program() -> Vec<u8> {
+    let mut out = vec![0; 0x600];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(60, &0x80_u32.to_le_bytes());
+    put(0x80, b"PE\0\0");
+    put(0x86, &2_u16.to_le_bytes());
+    put(0x94, &0xf0_u16.to_le_bytes());
+    put(0x98, &0x20b_u16.to_le_bytes());
+    for (at, name) in [(0x188, b".cmdline"), (0x1b0, b".linux\0\0")] {
+        put(at, name);
+        for (index, value) in [0x80_u32, 0x1000, 0x200, 0x400].into_iter().enumerate() {
+            put(at + 8 + 4 * index, &value.to_le_bytes());
+        }
+    }
+    out
 }
 
 fn bytes_of(image: &Extents) -> Result<Vec<u8>> {
