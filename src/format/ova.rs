@@ -82,7 +82,8 @@ fn hardware(system: &System, output: &mut Output<'_>) -> Result<(Bus, &'static s
     if card.is_none_or(|(driver, _)| *driver == "vmxnet3") {
         output.warn(
             "the kernel lacks `e1000`, the driver of the one network card that VirtualBox and \
-             VMware both have: choose another card after the import, or another kernel",
+             VMware both have: take the kernel `@pkg:pkg/kernel-hardware`, or choose another \
+             card after the import",
         );
     }
     Ok((bus, card.unwrap_or(&CARDS[0]).1))

@@ -175,6 +175,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn brings_device_trees_along() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(place.path()).unwrap();
+        let mut tar = Vec::new();
+        let mut layer = LayerWriter::new(&mut tar);
+        let tree = "usr/lib/linux-image-6/broadcom/bcm2711-rpi-4-b.dtb";
+        for path in ["boot/vmlinuz-6", "usr/lib/modules/6/modules.builtin", tree] {
+            layer.file(path.as_bytes(), 0o644, 1, &b"x"[..]).unwrap();
+        }
+        layer.finish().unwrap();
+        let digest = store.put(&tar).unwrap();
+        let layers = [Descriptor::new(crate::oci::MEDIA_LAYER, digest, tar.len() as u64)];
+        let mut made = Vec::new();
+        write(&store, &layers, &mut made).unwrap();
+        let entries = crate::store::read_entries(&mut &made[..]).unwrap();
+        let modules = entries.iter().find(|entry| entry.path == b"kernel.tar").unwrap();
+        let EntryKind::File { offset, len, .. } = modules.kind else { panic!("expected a file") };
+        let inner = &made[offset as usize..][..len as usize];
+        let entries = crate::store::read_entries(&mut &inner[..]).unwrap();
+        assert!(entries.iter().any(|entry| entry.path == tree.as_bytes()));
+    }
+
+    #[test]
     fn lists_all_that_a_module_needs() {
         let module = |name: &str, depends: &[&str]| ModuleInfo {
             name: name.into(),
