@@ -106,7 +106,7 @@ fn a_changed_file_is_named() {
     assert_eq!(found.status.code(), Some(1), "{}", support::stderr(&found));
     let wanted = "~ etc/motd  size 5 to 8\n    -hello\n    +good day\n\
                   ~ command line\n    + quiet\n\
-                  1 files differ: 0 added, 0 removed, 1 changed\n";
+                  1 file: 0 added, 0 removed, 1 changed\n";
     assert_eq!(text(&found), wanted);
     let found = json(&support::run(&mut place.moby(&["diff", "--json", "made", "other"])));
     assert_eq!(found["equal"], false);
@@ -155,12 +155,38 @@ fn a_build_is_verified() {
     let words = ["build", "--verify", "--format", formats, "made.yml"];
     let built = support::succeed(&mut place.moby(&words));
     let told = support::stderr(&built);
-    assert!(told.contains("are the same when built again"), "{told}");
+    assert!(told.contains("verified: 6 files came out the same when built again"), "{told}");
+    let words = ["build", "--verify", "--format", "tar", "--output", "one.tar", "made.yml"];
+    let told = support::stderr(&support::succeed(&mut place.moby(&words)));
+    assert!(told.contains("verified: 1 file came out the same"), "{told}");
     // Nothing is left of the second build.
     let left = fs::read_dir(place.path(".cache/moby/tmp")).expect("a folder").count();
     assert_eq!(left, 0);
     let stdin = support::run(&mut place.moby(&["build", "--verify", "-"]));
     assert_eq!(stdin.status.code(), Some(2), "{}", support::stderr(&stdin));
+}
+
+#[test]
+fn a_build_that_differs_is_told() {
+    let place = Place::new();
+    let manifest = fs::read_to_string(place.path("made.yml")).expect("the manifest");
+    // A file of the kernel's that is never the same.
+    let source = "  - path: etc/now\n    source: /proc/sys/kernel/random/uuid\n";
+    fs::write(place.path("odd.yml"), manifest + source).expect("the manifest");
+    let formats = "kernel+initrd,kernel+erofs";
+    let words = ["build", "--verify", "--initrd-compression", "none", "--format", formats];
+    let built = support::run(place.moby(&words).arg("odd.yml"));
+    assert_eq!(built.status.code(), Some(1));
+    let told = support::stderr(&built);
+    for part in [
+        "format kernel+initrd, odd-initrd.img: differs from byte ",
+        " on (segment 7 of 7 (none))\n  /etc/now: contents\n",
+        "format kernel+erofs, odd-erofs.img: differs from byte ",
+        "\n  /etc/now: contents\n",
+        "error: 2 of 4 files came out different when built again",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }
 
 #[test]

@@ -107,11 +107,8 @@ fn text(found: &Differences, volumes: Option<(&Volume, &Volume)>, lines: bool) -
         let count = |wanted| found.files.iter().filter(|file| file.change == wanted).count();
         let (added, removed) = (count(Change::Added), count(Change::Removed));
         let changed = count(Change::Changed);
-        let total = found.files.len();
-        let _ = writeln!(
-            text,
-            "{total} files differ: {added} added, {removed} removed, {changed} changed"
-        );
+        let total = table::count(found.files.len(), "file");
+        let _ = writeln!(text, "{total}: {added} added, {removed} removed, {changed} changed");
     }
     Ok(text)
 }

@@ -37,6 +37,12 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// Counts things by their name in the singular.
+pub(super) fn count(n: usize, name: &str) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{n} {name}{ending}")
+}
+
 /// Shows a span of time.
 pub(super) fn time(span: Duration) -> String {
     match span.as_millis() {
@@ -61,6 +67,7 @@ mod tests {
         ] {
             assert_eq!(size(bytes), shown);
         }
+        assert_eq!([count(0, "file"), count(1, "file")], ["0 files", "1 file"]);
         for (millis, shown) in [(7, "7 ms"), (12_400, "12.4 s"), (61_000, "1 min 1 s")] {
             assert_eq!(time(Duration::from_millis(millis)), shown);
         }

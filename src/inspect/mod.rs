@@ -209,8 +209,9 @@ impl Image {
         if begin.0.starts_with(b"0707") {
             return self.add_initrd_alone(place, span);
         }
-        let full = begin.0.len() == Beginning::MAX;
-        ensure!(full || unpacked.is_ok(), unpacked.err().unwrap_or_else(|| anyhow!("")));
+        if begin.0.len() < Beginning::MAX {
+            unpacked?;
+        }
         let mut plain = Unpacked::new(span.len())?;
         initrd::unpack(span, 0, with, &mut plain)?;
         self.kinds.push(format!("packed by {with}"));
