@@ -86,7 +86,7 @@ def genimage(at, root="erofs"):
 
 def ext4(at):
     root = at.folder / "ext4"
-    made = f"{at.root_user}mke2fs -q -t ext4 -d {at.tree} {root} {tree_size(at.tree)}k"
+    made = f"{at.root_user}mke2fs -F -q -t ext4 -d {at.tree} {root} {tree_size(at.tree)}k"
     return f"rm -f {root} && {made} && {genimage(at, 'ext4')}"
 
 
@@ -103,23 +103,25 @@ ROWS = [
     Row("erofs", "kernel+erofs", "-erofs.img", "mkfs.erofs",
         lambda at: f"{at.root_user}mkfs.erofs -zlz4 -C65536 --quiet $OUT {at.tree} > $OUT.log", "LZ4, 64 KiB"),
     Row("ISO", "kernel+iso", ".iso", "xorriso",
-        lambda at: f"{at.root_user}xorriso -report_about FAILURE -as mkisofs -R -J -joliet-long -o $OUT {at.tree}",
+        lambda at: f"{at.root_user}xorriso -report_about FAILURE -as mkisofs -R -J -joliet-long -o $OUT {at.tree} 2> $OUT.log",
         "Rock Ridge, Joliet"),
     Row("ext4 on a GPT disk", "raw", ".img", "mke2fs + genimage", ext4, "ext4", disk="ext4"),
     Row("FAT on a disk", "raw-bios", "-bios.img", "mkfs.fat + mcopy", fat, "these write no disk", kept=ROOTED),
     Row("GPT disk", "raw", ".img", "genimage", genimage, "root made before", kept=ROOTED, disk="erofs"),
     Row("qcow2", "qcow2", ".qcow2", "qemu-img", convert("-O qcow2"), "uncompressed", kept=ROOTED),
     Row("vmdk", "vmdk", ".vmdk", "qemu-img", convert("-O vmdk -o subformat=streamOptimized"), "deflate", kept=ROOTED),
-    Row("vhd", "vhd", ".vhd", "qemu-img", convert("-O vpc -o subformat=fixed,force_size"), "fixed", kept=ROOTED),
+    Row("vhd", "vhd", ".vhd", "qemu-img", convert("-O vpc -o subformat=fixed,force_size"), "fixed", kept=ROOTED,
+        disk="erofs"),
     Row("dynamic-vhd", "dynamic-vhd", ".vhd", "qemu-img",
-        convert("-O vpc -o subformat=dynamic,force_size"), "dynamic", kept=ROOTED),
+        convert("-O vpc -o subformat=dynamic,force_size"), "dynamic", kept=ROOTED, disk="erofs"),
     Row("vhdx", "vhdx", ".vhdx", "qemu-img", convert("-O vhdx -o subformat=dynamic"), "dynamic", kept=ROOTED),
     Row("gcp", "gcp", ".img.tar.gz", "tar + gzip",
         lambda at: f"ln -f {at.raw} {at.folder}/disk.raw && truncate -s %1G {at.folder}/disk.raw && "
-        f"tar --format=gnu -C {at.folder} -Sc disk.raw | gzip > $OUT", "gzip 6", kept=ROOTED),
+        f"tar --format=gnu -C {at.folder} -Sc disk.raw | gzip > $OUT", "gzip 6", kept=ROOTED, disk="erofs"),
 ]  # fmt: skip
 SIX = ["kernel+squashfs", "kernel+erofs", "iso", "raw", "qcow2", "vmdk"]
-BULK = ["kernel+squashfs", "kernel+erofs", "kernel+iso", "raw", "qcow2", "vmdk", "vhd", "vhdx", "gcp", "tar"]
+# The other disks are laid out as `raw` is.
+BULK = ["kernel+squashfs", "kernel+erofs", "kernel+iso", "kernel+initrd", "raw", "vmdk", "gcp", "tar"]
 
 
 def tree_size(tree):
@@ -268,8 +270,8 @@ def tables(rows, six, big):
             "|---|---|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|",
         ]
     for row in rows:
-        moby, tool = row["first"], row["tool"]
-        cells = [row["what"], row["setting"], *figures(moby), f"{row['changed']['wall']:.2f} s"]
+        moby, tool, changed = row["first"], row["tool"], row["changed"]["wall"]
+        cells = [row["what"], row["setting"], *figures(moby), f"{changed:.2f} s ({moby['wall'] / changed:.1f} ×)"]
         cells += [row["beside"], *figures(tool)]
         cells += [f"{moby[key] / tool[key]:.2f} ×" for key in ("wall", "output")]
         lines.append(f"| {' | '.join(cells)} |")
