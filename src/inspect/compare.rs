@@ -209,10 +209,8 @@ fn starts(before: &Image, after: &Image, found: &mut Vec<Part>) {
         found.push(words(&one, &other));
     }
     let initrds = |image: &Image| -> Vec<(String, String)> {
-        let apart = image
-            .initrds
-            .iter()
-            .filter(|initrd| initrd.volume.is_none() || initrd.volume != image.root);
+        let is_root = |index: usize| image.is_root(index);
+        let apart = image.initrds.iter().filter(|initrd| !initrd.volume.is_some_and(is_root));
         let initrd = |initrd: &super::Initrd| {
             let digest = initrd.digest.to_string();
             (digest, format!("{} bytes, {}", initrd.size, initrd.digest.short()))

@@ -36,7 +36,7 @@ use self::detect::{Kind, Look};
 use self::span::{Span, Unpacked};
 use crate::error::WithHint;
 use crate::oci::Digest;
-use crate::tree::{self, Content, Tree};
+use crate::tree::{self, Content, Inode, Tree};
 
 pub use disk::{Disk, Partition};
 pub use initrd::Segment;
@@ -47,6 +47,8 @@ pub use volume::Volume;
 
 /// How deep an image may lie in archives and compressed files.
 const DEPTH_MAX: u32 = 4;
+/// Stands in a place between that of a root and that of what is laid over it.
+const DATA: &str = " with /var of ";
 /// The largest os-release that is read, in bytes.
 const OS_RELEASE_MAX: u64 = 64 << 10;
 
@@ -274,6 +276,39 @@ impl Image {
             (0..image.volumes.len()).max_by_key(|at| (rank(&image.volumes[*at]), usize::MAX - at))
         };
         self.root = of_partition(self).or_else(|| fullest(self));
+        if let Some(Err(error)) = self.add_data() {
+            self.problems.push(format!("{error:#}"));
+        }
+    }
+
+    /// Lays a partition for /var over the root, as PID 1 does: what comes of
+    /// it is the root, one volume more.
+    fn add_data(&mut self) -> Option<Result<()>> {
+        let root = &self.volumes[self.root?];
+        let found = self.disk.as_ref()?.partitions.iter().find(|found| found.kind == "/var")?;
+        let number = format!("partition {}", found.number);
+        let data = self.volumes.iter().find(|volume| volume.place.ends_with(&number))?;
+        let mut tree = root.tree.clone();
+        let own = data.tree.get(data.tree.root());
+        let var = Inode { kind: tree::Kind::directory(), ..own.clone() };
+        let laid = tree.insert(b"var", var).and_then(|id| {
+            tree.clear(id);
+            tree.graft(b"var", &data.tree, 0)
+        });
+        let place = format!("{}{DATA}{}", root.place, data.place);
+        let volume = Volume { place, system: root.system, used: None, tree };
+        self.root = Some(self.volumes.len());
+        self.volumes.push(volume);
+        Some(laid.context("laying /var over the root"))
+    }
+
+    /// Says whether a volume is the root, or below what is laid over it.
+    fn is_root(&self, index: usize) -> bool {
+        let volume = self.volumes.get(index);
+        let below = volume.zip(self.root()).is_some_and(|(volume, root)| {
+            root.place.strip_prefix(&volume.place).is_some_and(|rest| rest.starts_with(DATA))
+        });
+        below || self.root == Some(index)
     }
 
     /// Returns the end of the place of the partition that a command line names

@@ -15,7 +15,7 @@ use crate::fs::sample::{noise, prose, skipped};
 use crate::oci::Platform;
 use crate::store::Store;
 use crate::system::{self, System};
-use crate::tree::{Inode, Kind, Metadata};
+use crate::tree::{Kind, Metadata};
 
 const CMDLINE: &str = "console=ttyS0 quiet";
 const RELEASE: &str = "6.12.0-moby";
@@ -72,12 +72,13 @@ fn add_root_drivers(tree: &mut Tree, own: bool) {
     if !own {
         return;
     }
-    for name in ["erofs", "loop"] {
+    for name in ["erofs", "ext4", "loop"] {
         let path = format!("usr/lib/modules/6.12.0-moby/{name}.ko");
         tree.insert(path.as_bytes(), inode(0o644, Kind::bytes(noise(5_000, 9)))).unwrap();
     }
     let mut init = prose(20_000, 8);
     init.extend(moby_bundle::path::ARG_ONFAILURE.as_bytes());
+    init.extend(moby_bundle::path::ARG_DATA.as_bytes());
     tree.insert(b"init", inode(0o755, Kind::bytes(init))).unwrap();
 }
 
@@ -223,6 +224,27 @@ fn finds_a_root_on_a_partition() {
         assert!(found.is_empty(), "{name}: {found:#?}");
         former = Some(image);
     }
+}
+
+#[test]
+fn lays_data_over_the_root() {
+    let (mut system, loaders) = (system(true), loaders());
+    let format = crate::format::find("raw").unwrap();
+    if !has_loaders(format, &loaders) {
+        return skipped("the boot loaders of raw are not installed");
+    }
+    system.tree.insert(b"var", inode(0o750, Kind::directory())).unwrap();
+    system.tree.insert(b"var/lib", inode(0o755, Kind::directory())).unwrap();
+    system.tree.insert(b"var/lib/a", inode(0o600, Kind::bytes(&b"data"[..]))).unwrap();
+    let wanted = expected(&system);
+    system.disk = crate::manifest::parse("disk: {data: {}}", "made").unwrap().disk;
+    let folder = tempfile::tempdir().unwrap();
+    let image = inspect(&write(&system, format, folder.path(), &loaders)).unwrap();
+    check(&image, &wanted, "raw");
+    assert_eq!(image.root().unwrap().place, "partition 2 with /var of partition 3");
+    let of_root = image.volume("2").unwrap();
+    assert!(content(&of_root.tree, b"var/lib/a").is_none());
+    assert!(compare(&image, &image).is_empty());
 }
 
 #[test]
