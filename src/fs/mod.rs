@@ -20,6 +20,9 @@ pub(crate) mod sample;
 mod scratch;
 mod sink;
 pub mod squashfs;
+mod target;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use composed::Composed;

@@ -14,6 +14,8 @@ pub use write::{Item, Writer, key};
 const MAGIC: &[u8; 6] = b"070701";
 /// Bytes of a header: the magic and 13 fields of 8 hex digits.
 const HEADER: usize = 110;
+/// The longest name that the kernel takes, in bytes with the NUL.
+const NAME_MAX: u32 = 4096;
 /// The name that ends an archive.
 const TRAILER: &[u8] = b"TRAILER!!!";
 

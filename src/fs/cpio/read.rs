@@ -5,11 +5,9 @@ use std::io::{self, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{HEADER, MAGIC, TRAILER, padding};
+use super::{HEADER, MAGIC, NAME_MAX, TRAILER, padding};
 use crate::tree::{Content, Id, Inode, Kind, Metadata, Tree};
 
-/// The longest name that is read, in bytes.
-const NAME_MAX: u32 = 4096;
 /// The most inodes that are read.
 const INODES_MAX: usize = 2_000_000;
 

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{HEADER, MAGIC, TRAILER, padding};
+use super::{HEADER, MAGIC, NAME_MAX, TRAILER, padding};
+use crate::fs::target;
 use crate::oci::{Digest, Hasher};
 use crate::tree::{Content, Id, Kind, Tree};
 
@@ -68,9 +69,13 @@ impl<W: Write> Writer<W> {
         if let Kind::Char(major, minor) | Kind::Block(major, minor) = inode.kind {
             header.device = (major, minor);
         }
+        item.paths.iter().try_for_each(|path| check(path))?;
         let content = match &inode.kind {
             Kind::File(content) => content.clone(),
-            Kind::Symlink(target) => Content::Bytes((&**target).into()),
+            Kind::Symlink(target) => {
+                let shown = || format!("writing `{}` to cpio", lossy(item));
+                Content::Bytes(target::checked(target).with_context(shown)?.into())
+            }
             _ => Content::Bytes([].into()),
         };
         // The kernel links files and nodes, but makes each symlink anew.
@@ -86,6 +91,25 @@ impl<W: Write> Writer<W> {
         }
         Ok(())
     }
+}
+
+/// The first name of an item, for errors.
+fn lossy(item: &Item) -> String {
+    String::from_utf8_lossy(item.paths.first().map_or(&[], Vec::as_slice)).into_owned()
+}
+
+/// Checks a name: one ends archives, and one too long is passed over by the
+/// kernel without a word.
+fn check(path: &[u8]) -> Result<()> {
+    let shown = || String::from_utf8_lossy(path);
+    ensure!(path != TRAILER, "cpio cannot hold `{}`: that name ends an archive", shown());
+    let most = NAME_MAX as usize - 1;
+    ensure!(
+        path.len() <= most,
+        "cpio cannot hold `{}`: expected a name of at most {most} bytes",
+        shown()
+    );
+    Ok(())
 }
 
 fn size(path: &[u8], content: &Content) -> Result<u32> {

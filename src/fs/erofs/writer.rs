@@ -21,6 +21,7 @@ use crate::fs::contents::{Contents, Place};
 use crate::fs::device;
 use crate::fs::order::Order;
 use crate::fs::sink::Sink;
+use crate::fs::target;
 use crate::store;
 use crate::tree::{Content, Id, Kind, Tree};
 
@@ -198,7 +199,7 @@ impl<'a> Layout<'a> {
                 Some(Place { group, index }) => Body::File(&self.packs[group][index], content),
                 None => Body::Nothing,
             },
-            Kind::Symlink(target) => Body::Symlink(target),
+            Kind::Symlink(target) => Body::Symlink(target::checked(target)?),
             Kind::Char(major, minor) | Kind::Block(major, minor) => {
                 Body::Device(device::encode(*major, *minor)?)
             }

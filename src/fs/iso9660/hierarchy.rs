@@ -8,6 +8,7 @@ use super::record::{self, LIMIT};
 use super::rock::{self, Area, System};
 use super::{SECTOR, name};
 use crate::fs::composed::Source;
+use crate::fs::target;
 use crate::tree::{Id, Kind, Name};
 
 /// The most bytes of one extent: whole sectors below 4 GiB.
@@ -69,6 +70,11 @@ impl Hierarchy {
         let mut by_id: BTreeMap<Id, usize> = BTreeMap::new();
         for (serial, found) in source.tree.walk().filter(|found| !found.link).enumerate() {
             all.serials[found.id.index()] = u32::try_from(serial + 1)?;
+            if let Kind::Symlink(target) = &source.tree.get(found.id).kind {
+                let path = String::from_utf8_lossy(&found.path);
+                target::checked(target)
+                    .with_context(|| format!("writing /{path} to an ISO 9660 disc"))?;
+            }
             let Some(entries) = source.tree.entries(found.id) else { continue };
             by_id.insert(found.id, all.folders.len());
             all.links[found.id.index()] += 2;

@@ -13,14 +13,15 @@ use crate::fs::{Composed, fat};
 use crate::oci::Digest;
 use crate::tree::{Content, Inode, Kind, Metadata, Tree};
 
-/// What a disc holds of a tree: all but extended attributes, and a target
-/// that begins with several slashes has one.
+/// What a disc holds of a tree: all but extended attributes; times from 1900
+/// to 2155, and a target that begins with several slashes has one.
 fn held(tree: &Tree) -> Tree {
     let mut tree = tree.clone();
     let ids: Vec<_> = tree.walk().map(|found| found.id).collect();
     for id in ids {
         let inode = tree.get_mut(id);
         inode.meta.xattrs.clear();
+        inode.meta.mtime = inode.meta.mtime.clamp(-2_208_988_800, 5_869_583_999);
         match &mut inode.kind {
             Kind::Symlink(target) => {
                 let slashes = target.iter().take_while(|byte| **byte == b'/').count();

@@ -120,7 +120,8 @@ impl Layout<'_> {
             if len == 0 || self.within(*id) {
                 continue;
             }
-            let mut sector = u32::try_from(next).context("placing files beyond 8 TiB")?;
+            // Whether it can lie there is known once all have their place.
+            let mut sector = u32::try_from(next).unwrap_or(u32::MAX);
             let shared = !apart.contains(id) && !self.source.is_composed(*id);
             if let (true, Kind::File(content)) = (shared, &self.source.tree.get(*id).kind) {
                 sector = *known.entry(content.digest()).or_insert(sector);
@@ -130,7 +131,12 @@ impl Layout<'_> {
                 continue;
             }
             held.push(*id);
-            next += len.div_ceil(SECTOR);
+            next = next.saturating_add(len.div_ceil(SECTOR));
+        }
+        let most = u64::from(u32::MAX);
+        if next > most {
+            let needed = next.saturating_mul(SECTOR);
+            return Err(self.source.too_large("an ISO 9660 disc", needed, most * SECTOR));
         }
         Ok((held, next))
     }

@@ -9,7 +9,7 @@ use super::directory::Listed;
 use super::format::{
     BLOCK, CHAR, DIRECTORY, DIRECTORY_EXTRA, EXTENDED, FIFO, FILE, NONE_32, SOCKET, SYMLINK,
 };
-use crate::fs::device;
+use crate::fs::{device, target};
 use crate::tree::{Kind, Metadata};
 
 /// The distinct owners and groups, by index.
@@ -112,6 +112,7 @@ impl Common<'_> {
         push(&mut record, &[self.links]);
         match kind {
             Kind::Symlink(target) => {
+                let target = target::checked(target)?;
                 push(&mut record, &[u32::try_from(target.len())?]);
                 record.extend(target);
             }

@@ -1,6 +1,9 @@
 //! Trees for tests: one with everything in it, random ones, one out of a
 //! folder on disk; and the text by which two trees are compared.
 
+mod random;
+mod sparse;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write, stderr};
@@ -9,10 +12,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use proptest::collection::{btree_map, vec};
-use proptest::prelude::*;
-
 use crate::tree::{Content, Id, Inode, Kind, Metadata, Tree};
+
+pub(crate) use random::random;
+pub(crate) use sparse::{huge, sparse};
 
 /// Bytes that do not compress, the same each time.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -139,59 +142,6 @@ pub(crate) fn everything() -> Tree {
     tree
 }
 
-/// Random trees: odd names, every kind of node, links, holes, equal contents.
-pub(crate) fn random() -> impl Strategy<Value = Tree> {
-    let name = prop_oneof![
-        4 => "[a-d]{1,2}".prop_map(String::into_bytes),
-        1 => vec(prop_oneof![1_u8..=46, 48_u8..=255], 1..20),
-        1 => any::<u8>().prop_map(|b| vec![if b == 0 || b == b'/' { b'_' } else { b }; 255]),
-    ];
-    let name = name.prop_filter("a name", |name| name != b"." && name != b"..");
-    let path = vec(name, 1..5).prop_map(|names| names.join(&b'/'));
-    vec((path.clone(), inode(), prop::option::weighted(0.2, path)), 0..60).prop_map(|puts| {
-        let mut tree = Tree::new();
-        for (path, inode, link) in puts {
-            let id = tree.insert(&path, inode).unwrap();
-            if let Some(link) = link
-                && !link.starts_with(&path)
-                && tree.entries(id).is_none()
-            {
-                tree.link(id, &link).unwrap();
-            }
-        }
-        tree
-    })
-}
-
-fn inode() -> impl Strategy<Value = Inode> {
-    let bytes = (0_usize..300_000, 0_u64..4, 0_u8..4).prop_map(|(len, seed, how)| match how {
-        0 => prose(len, seed),
-        1 => noise(len, seed),
-        2 => vec![0; len],
-        _ => prose(len % 5000, seed),
-    });
-    let kind = prop_oneof![
-        4 => bytes.prop_map(Kind::bytes),
-        2 => Just(Kind::directory()),
-        1 => vec(1_u8..=255, 1..300).prop_map(|target| Kind::Symlink(target.into())),
-        1 => (0_u32..4096, 0_u32..1 << 20).prop_map(|(major, minor)| Kind::Char(major, minor)),
-        1 => (0_u32..4096, 0_u32..1 << 20).prop_map(|(major, minor)| Kind::Block(major, minor)),
-        1 => prop_oneof![Just(Kind::Fifo), Just(Kind::Socket)],
-    ];
-    let xattr = ("(user|trusted|security)\\.[a-z.]{1,30}", vec(any::<u8>(), 0..200));
-    let xattrs = prop_oneof![3 => Just(BTreeMap::new()), 1 => btree_map(xattr.0, xattr.1, 0..4)];
-    let times = prop_oneof![Just(0_i64), 0..1_i64 << 32, Just(i64::from(u32::MAX))];
-    let owner = prop_oneof![Just(0_u32), 0..=u32::MAX];
-    (kind, 0_u16..0o10000, owner.clone(), owner, times, xattrs, 0_u32..3).prop_map(
-        |(kind, mode, uid, gid, mtime, xattrs, part)| {
-            let xattrs = xattrs.into_iter();
-            let xattrs = xattrs.map(|(name, value)| (name.into_bytes().into(), value.into()));
-            let meta = Metadata { mode, uid, gid, mtime, xattrs: xattrs.collect() };
-            Inode { meta, kind, part }
-        },
-    )
-}
-
 /// Describes every name of a tree by one line, sorted.
 pub(crate) fn lines(tree: &Tree) -> Vec<String> {
     let mut names: Vec<_> = tree.walk().collect();
@@ -216,7 +166,9 @@ pub(crate) fn lines(tree: &Tree) -> Vec<String> {
         line
     };
     let mut line = line;
-    names.into_iter().map(|found| line(found.path.escape_ascii().to_string(), found.id)).collect()
+    // A blank ends the path.
+    let path = |path: &[u8]| path.escape_ascii().to_string().replace(' ', "\\x20");
+    names.into_iter().map(|found| line(path(&found.path), found.id)).collect()
 }
 
 /// Checks that two trees are the same, and shows the first difference.
