@@ -275,6 +275,8 @@ impl<'a> Layout<'a> {
             image.write_all(&vec![0; gap as usize]).context("writing inodes")?;
             image.write_all(&bytes).context("writing inodes")?;
         }
+        // fsck.erofs 1.5 looks for a header of attributes behind any inode.
+        image.write_all(&[0; 12]).context("writing inodes")?;
         pad(image)
     }
 
