@@ -86,6 +86,18 @@ fn an_oci_image_is_the_tree_again() {
     }
 }
 
+#[test]
+fn a_changed_file_makes_one_layer_of_an_oci_image() {
+    let made = Made::new();
+    let kept = || support::names(&made.path("cache/derived/oci-layer-1")).len();
+    succeed(&mut made.build(&["--format", "oci", "made.yml"]));
+    let before = kept();
+    let manifest = fs::read_to_string(made.path("made.yml")).expect("the manifest");
+    fs::write(made.path("made.yml"), manifest.replace("hello", "goodbye")).expect("a manifest");
+    succeed(&mut made.build(&["--format", "oci", "made.yml"]));
+    assert_eq!(kept(), before + 1);
+}
+
 fn judge_layout(made: &Made) {
     let skopeo = |words: &[&str]| {
         let mut command = Command::new("skopeo");
