@@ -33,8 +33,8 @@ use crate::system::System;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
-/// Level of gzip.
-const DEFLATE: u32 = 6;
+/// Level of gzip: at any other, zlib-rs is some percent behind gzip's own.
+const DEFLATE: u32 = 9;
 
 /// A cloud and what it takes.
 pub(super) struct Cloud {
@@ -297,7 +297,7 @@ fn put(disk: &Disk, cloud: &Cloud, output: &mut Output<'_>) -> Result<()> {
 }
 
 fn put_gzip(image: &Extents, output: &mut Output<'_>, ending: &str) -> Result<()> {
-    let key = digested::key(image, "gzip")?;
+    let key = digested::key(image, &format!("gzip {DEFLATE}"))?;
     let store = output.store;
     output.stream(ending, Some(key), |out| gzip::write(image, DEFLATE, Some(store), out))
 }
