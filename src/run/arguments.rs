@@ -413,6 +413,39 @@ mod tests {
     }
 
     #[test]
+    fn opens_a_window() {
+        for (arch, devices) in [
+            ("x86_64", "-serial stdio -device VGA"),
+            ("aarch64", "-device virtio-gpu-pci -device virtio-keyboard-pci"),
+            ("s390x", "-device virtio-gpu-ccw -device virtio-keyboard-ccw"),
+        ] {
+            let line = build(&Plan { gui: true, ..plan(arch) }).join(" ");
+            assert!(line.contains(devices), "{line}");
+            assert!(!line.contains("-nographic"), "{line}");
+        }
+    }
+
+    #[test]
+    fn tells_what_a_bus_has_no_room_for() {
+        let disks = |arch, bus: &str, count| {
+            let bus = BUSES.iter().find(|known| known.name == bus).unwrap();
+            let drives = vec![Drive::new(Path::new("d"), "raw"); count];
+            surplus(&Plan { bus, drives, ..plan(arch) })
+        };
+        for (arch, bus, count, expected) in [
+            ("x86_64", "virtio", 20, 0),
+            ("x86_64", "sata", 7, 1),
+            ("x86_64", "usb", 9, 1),
+            ("x86_64", "ide", 4, 0),
+            ("aarch64", "ide", 1, 1),
+            ("s390x", "nvme", 1, 1),
+            ("s390x", "scsi", 9, 0),
+        ] {
+            assert_eq!(disks(arch, bus, count), expected, "{arch} {bus}");
+        }
+    }
+
+    #[test]
     fn emulates_several_cpus_on_one_thread() {
         let mut plan = plan("x86_64");
         plan.cpus = 2;

@@ -157,6 +157,7 @@ pub fn run(
     let shares = share::serve(&options.shares, options.virtiofsd.as_deref(), &state, &host.search)?;
     let mut plan = plan(options, machine, &image, &state, &host.search)?;
     plan.accel = accel.name;
+    assure(&mut plan);
     plan.memory = memory(options, &image, tell)?;
     plan.shares.clone_from(&shares.sockets);
     if arguments::surplus(&plan) > 0 {
@@ -200,6 +201,14 @@ pub fn state_folder(options: &Options) -> PathBuf {
     let path = &options.path;
     let prefix = image::without(path, ".iso").unwrap_or_else(|| path.clone());
     image::beside(&prefix, "-state")
+}
+
+/// Tells a kernel that its timer works: where a busy host emulates it, the
+/// kernel's own test comes out late and makes it panic.
+fn assure(plan: &mut Plan) {
+    if let Some(direct) = plan.direct.as_mut().filter(|_| plan.accel == "tcg" && plan.machine.ide) {
+        direct.cmdline.push_str(" no_timer_check");
+    }
 }
 
 fn plan(
