@@ -21,7 +21,7 @@ fn manifest(folder: &Path, disk: &str) -> PathBuf {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg");
     let text = format!(
         r#"
-kernel: {{image: "@pkg:PKG/kernel", cmdline: "console=ttyS0 quiet mitigations=off"}}
+kernel: {{image: "@pkg:PKG/kernel", cmdline: "console=ttyS0 quiet mitigations=off no_timer_check"}}
 init: ["@pkg:PKG/init", "@pkg:PKG/runc"]
 disk: {disk}
 onboot:
