@@ -15,7 +15,12 @@ mod support;
 
 // The trees that the library's own tests are made of.
 #[path = "../../src/fs/sample/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the library's tests use all of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    clippy::explicit_write,
+    reason = "the library's tests use all of it, and print nothing"
+)]
 mod sample;
 
 use std::fs::{self, File};

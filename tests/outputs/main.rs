@@ -4,7 +4,7 @@
 //! The system is made here; boot loaders come from the cache that the tests
 //! of packages share. Where there is no archive, all of it is left out.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it skips")]
 
 mod broken;
 mod judge;
