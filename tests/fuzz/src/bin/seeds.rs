@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use moby::disk::{Guid, gpt, qcow2, vmdk};
+use moby::disk::{Guid, gpt, mbr, qcow2, vhd, vhdx, vmdk};
 use moby::fs::cpio::{Item, Writer};
 use moby::fs::{Composed, Extents, erofs, ext4, fat, iso9660, squashfs};
 use moby::tree::{Content, Inode, Kind, Metadata, Tree};
@@ -124,7 +124,21 @@ fn images(folder: &Folder, tree: &Tree) -> Result<()> {
 
 /// A small disk in every form.
 fn disks(folder: &Folder, raw: &Extents) -> Result<()> {
+    let id = Guid::default();
+    let partition = gpt::Partition::new(gpt::ESP, "boot", raw.clone());
+    let (sector, size, code) = (512, None, vec![0xfa]);
+    let divided = gpt::Disk { id, sector, size, code, partitions: vec![partition] };
+    folder.put("disk", "gpt", &bytes_of(&gpt::plan(&divided)?.0)?)?;
+    let partition = mbr::Partition { kind: mbr::FAT, active: true, image: raw.clone(), size: None };
+    let divided = mbr::Disk { id: 7, size: None, code: vec![0xfa], partitions: vec![partition] };
+    folder.put("disk", "mbr", &bytes_of(&mbr::plan(&divided)?.0)?)?;
+    folder.put("disk", "vhd", &bytes_of(&vhd::fixed(raw, id)?)?)?;
+    folder.put("disk", "dynamic-vhd", &bytes_of(&vhd::dynamic(raw, id)?)?)?;
+    folder.put("disk", "vhdx", &bytes_of(&vhdx::plan(raw, 512, id)?)?)?;
     folder.put("disk", "qcow2", &bytes_of(&qcow2::plan(raw)?)?)?;
+    let mut out = Cursor::new(Vec::new());
+    qcow2::write(raw, Some(qcow2::Compression::Zstd(3)), &mut out)?;
+    folder.put("disk", "qcow2-zstd", out.get_ref())?;
     let mut out = Cursor::new(Vec::new());
     vmdk::write(raw, &vmdk::Options::default(), &mut out)?;
     folder.put("disk", "vmdk", out.get_ref())
