@@ -1,7 +1,7 @@
 //! Hardware acceleration: asked for, or tried with a time-out.
 //!
 //! `/dev/kvm` may be there and yet hang or break guests, so that looking is
-//! not enough: a guest of ten bytes is started, which has to write its own
+//! not enough: a guest of one sector is started, which has to write its own
 //! exit code. What came out is kept until the host boots again.
 
 use std::fs;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::machine::Machine;
 use super::process::{Program, Streams};
 
-/// How long a guest of ten bytes may take.
+/// How long a guest of one sector may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The accelerators that QEMU knows on the hosts that we know.
@@ -81,7 +81,7 @@ fn remembered(name: &str, probe: Probe<'_>) -> Result<Option<String>> {
     let Ok(boot) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
         return test(name, probe, &SECTOR, PATIENCE);
     };
-    let file = probe.cache.join(format!("accel-{name}-{}", probe.machine.arch));
+    let file = probe.cache.join(format!("accel-2-{name}-{}", probe.machine.arch));
     if let Ok(kept) = fs::read_to_string(&file)
         && let Some(why) = kept.strip_prefix(&boot)
     {
@@ -95,9 +95,26 @@ fn remembered(name: &str, probe: Probe<'_>) -> Result<Option<String>> {
     Ok(answer)
 }
 
-/// Writes 0x21 to the debug port and waits for the end: `mov dx, 0xf4; mov al,
-/// 0x21; out dx, al; cli; hlt; jmp -3`.
-const SECTOR: [u8; 10] = [0xba, 0xf4, 0x00, 0xb0, 0x21, 0xee, 0xfa, 0xf4, 0xeb, 0xfd];
+/// Enters protected mode, returns from an interrupt there, writes 0x21 to the
+/// debug port and waits for the end. Some hosts' KVM starts a guest and then
+/// knows no such `iret`, on which every BIOS boot loader relies.
+#[rustfmt::skip]
+const SECTOR: [u8; 94] = [
+    // cli; xor ax, ax; mov ds, ax; lgdt [0x7c58]
+    0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0x0f, 0x01, 0x16, 0x58, 0x7c,
+    // mov eax, cr0; or al, 1; mov cr0, eax; jmp 8:0x7c1b
+    0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0x66, 0xea, 0x1b, 0x7c, 0, 0, 8, 0,
+    // Of 32 bits from here. mov ax, 16; mov ds, ax; mov ss, ax; mov esp, 0x7000
+    0x66, 0xb8, 0x10, 0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0, 0x70, 0, 0,
+    // pushf; push 8; push 0x7c31; iret
+    0x9c, 0x6a, 8, 0x68, 0x31, 0x7c, 0, 0, 0xcf,
+    // mov dx, 0xf4; mov al, 0x21; out dx, al; cli; hlt; jmp -4
+    0x66, 0xba, 0xf4, 0, 0xb0, 0x21, 0xee, 0xfa, 0xf4, 0xeb, 0xfc, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0,
+    // At 0x7c48: code and data, each of all memory; at 0x7c58: the table, at 0x7c40.
+    0xff, 0xff, 0, 0, 0, 0x9a, 0xcf, 0, 0xff, 0xff, 0, 0, 0, 0x92, 0xcf, 0,
+    23, 0, 0x40, 0x7c, 0, 0,
+];
 /// The device makes (n << 1) | 1 of what it is given.
 const SUCCESS: i32 = 0x21 << 1 | 1;
 
@@ -114,7 +131,7 @@ fn test(name: &str, probe: Probe<'_>, code: &[u8], patience: Duration) -> Result
         args.push("-device isa-debug-exit,iobase=0xf4,iosize=1".to_owned());
         args.push(format!("-drive format=raw,if=ide,file={}", file.display()));
     } else {
-        // No firmware that starts ten bytes: see at least that it opens.
+        // No firmware that starts a sector: see at least that it opens.
         args.push("-S -monitor stdio".to_owned());
     }
     let args = args.iter().flat_map(|part| part.split(' ')).map(str::to_owned).collect();
@@ -201,7 +218,7 @@ mod tests {
         let probe = Probe { qemu: &qemu, machine, host: "amd64", cache: folder.path() };
         let long = Duration::from_secs(60);
         assert_eq!(test("tcg", probe, &SECTOR, long).unwrap(), None);
-        // Ten bytes that never end: jmp to itself.
+        // One that never ends: jmp to itself.
         let hung = test("tcg", probe, &[0xeb, 0xfe], Duration::from_millis(300)).unwrap();
         assert!(hung.unwrap().contains("hung"));
         if cfg!(target_os = "linux") {
