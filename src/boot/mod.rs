@@ -102,4 +102,6 @@ pub struct Start {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -19,29 +18,14 @@ use crate::tree::{Inode, Kind, Metadata, Tree};
 const ID: Guid = Guid::new(0x12345678_9abc_8def_8123_456789abcdef);
 const ALL: [Firmware; 3] = [Firmware::Bios, Firmware::Efi, Firmware::Both];
 
-/// Takes the loaders from where Debian's packages put them.
+/// Takes the loaders that are installed, unless one is missing.
 fn loaders() -> Option<Loaders> {
-    let paths = [
-        "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
-        "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
-        "usr/bin/syslinux",
-        "usr/lib/syslinux/mbr/gptmbr.bin",
-        "usr/lib/syslinux/mbr/mbr.bin",
-        "usr/lib/ISOLINUX/isolinux.bin",
-        "usr/lib/ISOLINUX/isohdpfx.bin",
-        "usr/lib/syslinux/modules/bios/ldlinux.c32",
-    ];
-    let mut tree = Tree::new();
-    for path in paths {
-        let Ok(file) = File::open(Path::new("/").join(path)) else {
-            writeln!(std::io::stderr(), "skipped: /{path} is not installed").unwrap();
-            return None;
-        };
-        let kind = Kind::File(Content::of_file(file).unwrap());
-        let inode = Inode { meta: Metadata::root(0o644, 0), kind, part: 0 };
-        tree.insert(path.as_bytes(), inode).unwrap();
+    let (loaders, missing) = sample::loaders();
+    if let Some(path) = missing.first() {
+        writeln!(std::io::stderr(), "skipped: /{path} is not installed").unwrap();
+        return None;
     }
-    Some(Loaders::find(&tree, Machine::Amd64))
+    Some(loaders)
 }
 
 fn start() -> Start {

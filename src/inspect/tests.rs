@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::compare::{Change, compare, first_difference, roots};
 use super::*;
-use crate::boot::{Loaders, Machine};
+use crate::boot::{Loaders, sample};
 use crate::disk::{qcow2, vmdk};
 use crate::format::{FORMATS, Format, Options, Output};
 use crate::fs::Extents;
@@ -20,28 +20,11 @@ use crate::tree::{Kind, Metadata};
 const CMDLINE: &str = "console=ttyS0 quiet";
 const RELEASE: &str = "6.12.0-moby";
 
-/// Takes the boot loaders from where Debian's packages put them.
+/// Takes the boot loaders that are installed.
 fn loaders() -> Loaders {
-    let paths = [
-        "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
-        "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
-        "usr/bin/syslinux",
-        "usr/lib/syslinux/mbr/gptmbr.bin",
-        "usr/lib/syslinux/mbr/mbr.bin",
-        "usr/lib/ISOLINUX/isolinux.bin",
-        "usr/lib/ISOLINUX/isohdpfx.bin",
-        "usr/lib/syslinux/modules/bios/ldlinux.c32",
-    ];
-    let mut tree = Tree::new();
-    for path in paths {
-        let Ok(file) = File::open(Path::new("/").join(path)) else {
-            skipped(&format!("/{path} is not installed"));
-            continue;
-        };
-        let kind = Kind::File(Content::of_file(file).unwrap());
-        tree.insert(path.as_bytes(), inode(0o644, kind)).unwrap();
-    }
-    Loaders::find(&tree, Machine::Amd64)
+    let (loaders, missing) = sample::loaders();
+    missing.iter().for_each(|path| skipped(&format!("/{path} is not installed")));
+    loaders
 }
 
 /// Says whether the loaders of a format are all there.

@@ -61,7 +61,7 @@ pub(super) fn ext4(mut tree: Tree) -> Tree {
 /// All but attributes; times from 1900 to 2155, a target that begins with
 /// several slashes has one, and a device number without a major one is read
 /// as a whole one.
-pub(super) fn iso9660(mut tree: Tree) -> Tree {
+pub(in crate::fs) fn iso9660(mut tree: Tree) -> Tree {
     each(&mut tree, |inode| {
         inode.meta.xattrs.clear();
         inode.meta.mtime = inode.meta.mtime.clamp(-2_208_988_800, 5_869_583_999);

@@ -5,7 +5,7 @@
 //! installed, and what only root can extract, is told and left out.
 
 mod foreign;
-mod held;
+pub(super) mod held;
 mod limit;
 mod round;
 
