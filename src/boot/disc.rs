@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::number;
 use super::esp::{self, Starts};
 use super::loaders::{self, Loaders};
 use super::{Firmware, Start, config};
@@ -113,7 +112,7 @@ impl Disc {
         let starts = if shared { Starts::Menu } else { Starts::Efi };
         let volume = fat::Options {
             label: "BOOT".to_owned(),
-            id: number(options.id),
+            id: options.id.number(),
             time: options.time,
             ..fat::Options::default()
         };
@@ -154,7 +153,7 @@ fn as_disk(
         let isolinux = u32::try_from(boot[0].start / 512)?;
         sector[CODE_END..CODE_END + 4].copy_from_slice(&isolinux.to_le_bytes());
     }
-    sector[440..444].copy_from_slice(&number(options.id).to_le_bytes());
+    sector[440..444].copy_from_slice(&options.id.number().to_le_bytes());
     let sectors = image.len() / 512;
     let (mut partitions, mut places) = (options.partitions.clone(), appended);
     if firmware.has_efi() {

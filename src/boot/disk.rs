@@ -54,9 +54,18 @@ impl DiskOptions {
         }
     }
 
-    /// Returns the number of the disk that an MBR has.
-    pub fn number(&self) -> u32 {
-        number(self.id)
+    /// Describes the volume to boot from.
+    pub(super) fn volume(&self) -> Result<fat::Options> {
+        Ok(fat::Options {
+            bits: self.boot_bits,
+            size: self.boot_size,
+            sector: self.sector,
+            // The partition begins there; SYSLINUX finds itself by that.
+            hidden: u32::try_from(ALIGNMENT / u64::from(self.sector))?,
+            label: "BOOT".to_owned(),
+            id: self.id.number(),
+            time: self.time,
+        })
     }
 }
 
@@ -67,17 +76,7 @@ pub fn disk(
     start: &Start,
     options: &DiskOptions,
 ) -> Result<Extents> {
-    let volume = fat::Options {
-        bits: options.boot_bits,
-        size: options.boot_size,
-        sector: options.sector,
-        // The partition begins there; SYSLINUX finds itself by that.
-        hidden: u32::try_from(ALIGNMENT / u64::from(options.sector))?,
-        label: "BOOT".to_owned(),
-        id: number(options.id),
-        time: options.time,
-    };
-    let volume = esp::volume(Starts::from(firmware), loaders, start, &volume)?;
+    let volume = esp::volume(Starts::from(firmware), loaders, start, &options.volume()?)?;
     match options.scheme {
         Scheme::Gpt => by_gpt(firmware, loaders, volume.image, options),
         Scheme::Mbr => by_mbr(firmware, loaders, volume.image, options),
@@ -125,13 +124,7 @@ pub(super) fn by_mbr(
         image: partition.image.clone(),
         size: partition.size,
     }));
-    let disk = mbr::Disk { id: number(options.id), size: options.size, code, partitions };
+    let disk = mbr::Disk { id: options.id.number(), size: options.size, code, partitions };
     let (image, _) = mbr::plan(&disk).context("laying out the disk")?;
     Ok(image)
-}
-
-/// Returns the number that stands for a GUID where there is room for no more.
-pub(super) fn number(id: Guid) -> u32 {
-    let bytes = id.bytes();
-    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }

@@ -12,9 +12,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::disk::{by_mbr, number};
+use super::disk::by_mbr;
 use super::{DiskOptions, Firmware, Loaders, Scheme, Start};
-use crate::disk::ALIGNMENT;
 use crate::error::WithHint;
 use crate::fs::{Composed, Extents, fat};
 use crate::tree::{Content, Kind, Tree};
@@ -71,16 +70,9 @@ pub fn card(
     options: &DiskOptions,
 ) -> Result<Extents> {
     ensure!(options.scheme == Scheme::Mbr, "expected an MBR: a Raspberry Pi 3 reads no other");
-    let volume = fat::Options {
-        // All that a Raspberry Pi is known to start from.
-        bits: Some(fat::Bits::ThirtyTwo),
-        size: options.boot_size,
-        sector: options.sector,
-        hidden: u32::try_from(ALIGNMENT / u64::from(options.sector))?,
-        label: "BOOT".to_owned(),
-        id: number(options.id),
-        time: options.time,
-    };
+    // All that a Raspberry Pi is known to start from.
+    let bits = Some(fat::Bits::ThirtyTwo);
+    let volume = fat::Options { bits, ..options.volume()? };
     let files = files(loaders, start, trees, settings)?;
     let volume = fat::plan(&Tree::new(), &files, &volume).context("laying out the boot folder")?;
     by_mbr(Firmware::Efi, loaders, volume.image, options)

@@ -36,6 +36,12 @@ impl Guid {
         self.0
     }
 
+    /// Returns the number that stands for it where there is room for no more.
+    pub fn number(self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     /// Returns the bytes as disks hold them: the first three fields with the
     /// low byte first.
     pub fn mixed(self) -> [u8; 16] {

@@ -13,6 +13,7 @@ use crate::disk::{Guid, gpt};
 use crate::fs::{Extents, too_large};
 use crate::manifest;
 use crate::system::System;
+use crate::tree::Tree;
 
 /// A disk laid out.
 pub(super) struct Disk {
@@ -49,7 +50,7 @@ pub(super) fn plan_in(
     default: Option<Root>,
     unit: u64,
 ) -> Result<Disk> {
-    let Contents { start, mut options } = contents(system, output, default, None)?;
+    let Contents { start, options } = contents(system, output, default, None)?;
     let id = options.id;
     let wanted = match firmware(wanted, start.machine)? {
         Firmware::Bios if options.sector != 512 => {
@@ -59,17 +60,34 @@ pub(super) fn plan_in(
         Firmware::Both if options.sector != 512 => Firmware::Efi,
         wanted => wanted,
     };
+    let sector = options.sector;
+    let image = fit("the disk", &system.tree, options, unit, &|options| {
+        boot::disk(wanted, &output.options.loaders, &start, options)
+    })?;
+    Ok(Disk { image, id, sector })
+}
+
+/// Lays out by `plan` what is to have the size that `options` has, or as
+/// little as holds all, rounded up to `unit` bytes. Refuses a tree that does
+/// not fit; `what` names the medium.
+pub(super) fn fit(
+    what: &str,
+    tree: &Tree,
+    mut options: DiskOptions,
+    unit: u64,
+    plan: &dyn Fn(&DiskOptions) -> Result<Extents>,
+) -> Result<Extents> {
     let size = options.size.take();
-    let mut image = boot::disk(wanted, &output.options.loaders, &start, &options)?;
+    let image = plan(&options)?;
     let size = size.unwrap_or(image.len()).next_multiple_of(unit);
     if image.len() > size {
-        return Err(too_large("the disk", &system.tree, image.len(), size));
+        return Err(too_large(what, tree, image.len(), size));
     }
-    if image.len() < size {
-        options.size = Some(size);
-        image = boot::disk(wanted, &output.options.loaders, &start, &options)?;
+    if image.len() == size {
+        return Ok(image);
     }
-    Ok(Disk { image, id, sector: options.sector })
+    options.size = Some(size);
+    plan(&options)
 }
 
 /// What is on a disk: what it starts, and the partitions behind the first.
@@ -130,7 +148,7 @@ fn add(options: &mut DiskOptions, partition: gpt::Partition) -> String {
     match options.scheme {
         Scheme::Gpt => id.unwrap_or_default().to_string(),
         // The first one is that to boot from.
-        Scheme::Mbr => format!("{:08x}-{:02x}", options.number(), options.partitions.len() + 1),
+        Scheme::Mbr => format!("{:08x}-{:02x}", options.id.number(), options.partitions.len() + 1),
     }
 }
 

@@ -18,20 +18,27 @@ pub(super) struct Drivers(BTreeSet<String>);
 impl Drivers {
     /// Finds the drivers; `None` where nothing tells what is built in.
     pub(super) fn of(tree: &Tree) -> Result<Option<Self>> {
+        let (drivers, all) = Self::seen(tree)?;
+        Ok(all.then_some(drivers))
+    }
+
+    /// Finds the drivers that can be seen, and says whether these are all:
+    /// whether anything tells what is built in.
+    pub(super) fn seen(tree: &Tree) -> Result<(Self, bool)> {
         let Some((base, version, folder)) = modules(tree) else {
-            return Ok(None);
+            return Ok((Self(BTreeSet::new()), false));
         };
-        let built_in = tree.child(folder, BUILT_IN).map(|id| &tree.get(id).kind);
-        let Some(Kind::File(list)) = built_in else {
-            return Ok(None);
-        };
-        let list = list.gather(LIST_MAX).context("reading the list of what the kernel has")?;
-        let list = String::from_utf8_lossy(&list).into_owned();
-        let mut names: BTreeSet<String> = list.lines().filter_map(name).collect();
         let below = [base, b"/", version.as_slice(), b"/"].concat();
         let paths = tree.walk().filter(|found| found.path.starts_with(&below));
-        names.extend(paths.filter_map(|found| name(&String::from_utf8_lossy(&found.path))));
-        Ok(Some(Self(names)))
+        let mut names: BTreeSet<String> =
+            paths.filter_map(|found| name(&String::from_utf8_lossy(&found.path))).collect();
+        let built_in = tree.child(folder, BUILT_IN).map(|id| &tree.get(id).kind);
+        let Some(Kind::File(list)) = built_in else {
+            return Ok((Self(names), false));
+        };
+        let list = list.gather(LIST_MAX).context("reading the list of what the kernel has")?;
+        names.extend(String::from_utf8_lossy(&list).lines().filter_map(name));
+        Ok((Self(names), true))
     }
 
     /// Says whether there is a driver.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use super::root::Root;
 use super::{Output, initrd, small};
 use crate::boot::{Firmware, Machine, Start};
+use crate::fs::Extents;
 use crate::oci::Platform;
 use crate::system::System;
 use crate::tree::{Kind, Tree};
@@ -39,23 +40,21 @@ pub(super) fn whole(system: &System, output: &Output<'_>) -> Result<Start> {
 /// Describes the start of a system whose root is the partition of an id.
 pub(super) fn on_disk(system: &System, output: &Output<'_>, root: Root, id: &str) -> Result<Start> {
     let initrd = small::initrd(system, output.store, output.options.compression)?;
-    let start = bare(system)?;
-    let cmdline = with_root(&start.cmdline, root, id);
-    Ok(Start { initrd, cmdline, ..start })
+    with_root(system, initrd, root, id)
 }
 
 /// Describes the start of a system whose root is a partition of a disc, which
 /// no kernel finds by itself.
 pub(super) fn on_disc(system: &System, output: &Output<'_>, root: Root, id: &str) -> Result<Start> {
     let initrd = small::whole(system, output.store, output.options.compression)?;
-    let start = bare(system)?;
-    let cmdline = with_root(&start.cmdline, root, id);
-    Ok(Start { initrd: Some(initrd), cmdline, ..start })
+    with_root(system, Some(initrd), root, id)
 }
 
-fn with_root(given: &str, root: Root, id: &str) -> String {
-    let cmdline = format!("{} root=PARTUUID={id} rootfstype={}", given.trim(), root.name());
-    cmdline.trim().to_owned()
+fn with_root(system: &System, initrd: Option<Extents>, root: Root, id: &str) -> Result<Start> {
+    let start = bare(system)?;
+    let given = start.cmdline.trim();
+    let cmdline = format!("{given} root=PARTUUID={id} rootfstype={}", root.name());
+    Ok(Start { initrd, cmdline: cmdline.trim().to_owned(), ..start })
 }
 
 fn bare(system: &System) -> Result<Start> {

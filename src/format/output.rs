@@ -79,6 +79,7 @@ impl<'a> Output<'a> {
     ) -> Self {
         Self { format, target, files: Vec::new(), warnings: Vec::new(), store, options }
     }
+
     /// Tells of what may not work where the format is for.
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());

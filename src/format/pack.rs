@@ -18,44 +18,35 @@ const BATCH: usize = 16;
 /// higher ones take ten times the memory.
 const XZ: u32 = 0;
 
-/// Writes an image under xz.
+/// Writes an image under xz; blocks of zeros are compressed once.
 pub(super) fn xz(image: &Extents, out: &mut dyn Write) -> Result<()> {
-    each(image, &stream, &mut |packed: &Vec<u8>| out.write_all(packed).context("writing xz"))
+    let blocks: Vec<u64> = (0..image.len()).step_by(BLOCK as usize).collect();
+    let zeros = stream(&vec![0; BLOCK as usize])?;
+    for batch in blocks.chunks(BATCH) {
+        let packed: Vec<Result<Option<Vec<u8>>>> =
+            batch.par_iter().map(|at| block(image, *at)).collect();
+        for packed in packed {
+            out.write_all(packed?.as_ref().unwrap_or(&zeros)).context("writing xz")?;
+        }
+    }
+    Ok(())
+}
+
+/// Compresses the block at an offset; `None` where it is a whole one of zeros.
+fn block(image: &Extents, at: u64) -> Result<Option<Vec<u8>>> {
+    let len = BLOCK.min(image.len() - at);
+    if len == BLOCK && image.is_hole(at..at + len) {
+        return Ok(None);
+    }
+    let bytes = image.bytes(at, len as usize)?;
+    let zero = len == BLOCK && bytes.iter().all(|byte| *byte == 0);
+    if zero { Ok(None) } else { stream(&bytes).map(Some) }
 }
 
 fn stream(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), XZ);
     encoder.write_all(bytes).context("compressing a disk")?;
     encoder.finish().context("compressing a disk")
-}
-
-/// Calls `work` with each block of an image and `sink` with what came of it,
-/// in order; blocks of zeros are worked on once.
-fn each<T: Send>(
-    image: &Extents,
-    work: &(dyn Fn(&[u8]) -> Result<T> + Sync),
-    sink: &mut dyn FnMut(&T) -> Result<()>,
-) -> Result<()> {
-    let blocks: Vec<u64> = (0..image.len()).step_by(BLOCK as usize).collect();
-    let zeros = work(&vec![0; BLOCK as usize])?;
-    for batch in blocks.chunks(BATCH) {
-        let made: Vec<Result<Option<T>>> = batch
-            .par_iter()
-            .map(|at| {
-                let len = BLOCK.min(image.len() - at);
-                if len == BLOCK && image.is_hole(*at..at + len) {
-                    return Ok(None);
-                }
-                let bytes = image.bytes(*at, len as usize)?;
-                let zero = len == BLOCK && bytes.iter().all(|byte| *byte == 0);
-                if zero { Ok(None) } else { work(&bytes).map(Some) }
-            })
-            .collect();
-        for made in made {
-            sink(made?.as_ref().unwrap_or(&zeros))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `qcow2-bios`, `qcow2-efi`, `qcow2`: disks as QEMU's own format has them. Uncompressed unless asked for: initrds and roots are
-//! compressed already.
+//! `qcow2-bios`, `qcow2-efi`, `qcow2`: disks as QEMU's own format has them,
+//! uncompressed unless asked for: initrds and roots are compressed already.
 
 use anyhow::Result;
 

@@ -12,9 +12,8 @@ use super::disk::{self, Contents};
 use super::driver::Drivers;
 use super::root::Root;
 use super::{Format, Output, able, console, loader};
-use crate::boot::{self, DiskOptions, Scheme};
+use crate::boot::{self, Scheme};
 use crate::error::WithHint;
-use crate::fs::too_large;
 use crate::manifest::Table;
 use crate::system::System;
 use crate::tree::{Content, Kind, Tree};
@@ -59,21 +58,11 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     check_trees(&trees, output)?;
     let system = console::with(system, &CONSOLES);
     let default = default_root(&system, output)?;
-    let Contents { start, mut options } =
-        disk::contents(&system, output, default, Some(Scheme::Mbr))?;
+    let Contents { start, options } = disk::contents(&system, output, default, Some(Scheme::Mbr))?;
     let settings = settings(&system.tree)?;
-    let size = options.size.take();
-    let plan = |options: &DiskOptions| {
+    let image = disk::fit("the card", &system.tree, options, 1, &|options| {
         boot::card(&output.options.loaders, &start, &trees, &settings, options)
-    };
-    let mut image = plan(&options)?;
-    if let Some(size) = size {
-        if image.len() > size {
-            return Err(too_large("the card", &system.tree, image.len(), size));
-        }
-        options.size = Some(size);
-        image = plan(&options)?;
-    }
+    })?;
     output.image("-rpi.img", &image)
 }
 

@@ -15,7 +15,7 @@ use super::{Compression, initrd};
 use crate::fs::Extents;
 use crate::store::Store;
 use crate::system::System;
-use crate::tree::{Id, Kind, Tree};
+use crate::tree::{Content, Id, Kind, Tree};
 
 /// Where kernels put their modules, on systems new and old.
 const MODULES: [&[u8]; 2] = [b"lib/modules", b"usr/lib/modules"];
@@ -93,30 +93,22 @@ pub(super) fn has_modules(tree: &Tree) -> bool {
 /// Tells whether a driver, such as that of a file system, is among the modules or built
 /// in by the word of depmod's files.
 pub(super) fn has_module(tree: &Tree, kind: &str) -> Result<bool> {
-    let Some((base, version, folder)) = modules(tree) else {
+    let Some((.., folder)) = modules(tree) else {
         return Ok(false);
     };
-    let file = |name: &[u8]| match tree.child(folder, name).map(|id| &tree.get(id).kind) {
-        Some(Kind::File(text)) => text.gather(INDEX_MAX).map(Some),
-        _ => Ok(None),
-    };
-    if let Some(text) = file(INDEX)? {
-        let text = String::from_utf8(text).context("reading the index of modules")?;
+    if let Some(Kind::File(text)) = tree.child(folder, INDEX).map(|id| &tree.get(id).kind) {
+        let text = read_index(text)?;
         let index = Index::parse(&text).map_err(|error| anyhow!("index of modules: {error}"))?;
         if !index.find(kind).is_empty() || !index.find(&format!("fs-{kind}")).is_empty() {
             return Ok(true);
         }
     }
-    if let Some(drivers) = Drivers::of(tree)? {
-        return Ok(drivers.has(kind));
-    }
-    let name = format!("{kind}.ko");
-    let prefix = [base, b"/", version.as_slice(), b"/"].concat();
-    let is_driver = |path: &[u8]| {
-        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        path.starts_with(&prefix) && file.starts_with(name.as_bytes())
-    };
-    Ok(tree.walk().any(|found| is_driver(&found.path)))
+    Ok(Drivers::seen(tree)?.0.has(kind))
+}
+
+fn read_index(text: &Content) -> Result<String> {
+    let text = text.gather(INDEX_MAX).context("reading the index of modules")?;
+    String::from_utf8(text).context("reading the index of modules")
 }
 
 /// Returns the version of the system's kernel, as its modules tell it.
@@ -162,9 +154,7 @@ fn add_modules(
     let Some(Kind::File(text)) = index.map(|inode| &inode.kind) else {
         return copy_all(system, &base, small, &target);
     };
-    let text = text.gather(INDEX_MAX).context("reading the index of modules")?;
-    let text = String::from_utf8(text).context("reading the index of modules")?;
-    let (kept, paths) = select(&text)?;
+    let (kept, paths) = select(&read_index(text)?)?;
     for path in paths {
         let from = [base.as_slice(), b"/", path.as_bytes()].concat();
         let id = system.lookup(&from).with_context(|| format!("expected the module {path}"))?;

@@ -28,9 +28,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
 
 /// Writes a disk by the name that its descriptor tells.
 pub(super) fn pack(disk: &Disk, name: &str, store: &Store, out: &mut dyn Write) -> Result<()> {
-    let bytes = disk.id.bytes();
-    let id = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let (name, cache) = (name.to_owned(), Some(store.clone()));
-    let options = vmdk::Options { id, name, cache, ..vmdk::Options::default() };
+    let options = vmdk::Options { id: disk.id.number(), name, cache, ..vmdk::Options::default() };
     vmdk::write(&disk.image, &options, out)
 }
