@@ -147,6 +147,7 @@ pub(super) fn run(mut args: Args, global: &Global) -> Result<()> {
         packing: args.qcow2_compression,
         size: args.size,
         loaders,
+        digests: ui.json() || ui.notes(),
     };
     let written = write(&args, &system, &options, &store, &ui)?;
     if !args.locked && args.output.is_none() {
@@ -371,7 +372,7 @@ fn report(written: &[Written], started: Instant, ui: &Ui) -> Result<()> {
             file.path.display().to_string(),
             file.format.to_owned(),
             table::size(file.size),
-            format!("sha256:{}", file.digest.short()),
+            file.digest.map(|digest| format!("sha256:{}", digest.short())).unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = written.iter().map(row).collect();

@@ -40,9 +40,14 @@ impl Ui {
         self.json
     }
 
+    /// Says whether a person is told anything but errors.
+    pub(super) fn notes(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Tells a person what happens.
     pub(super) fn note(&self, text: &str) {
-        if !self.quiet && !self.json {
+        if self.notes() {
             self.bars.suspend(|| eprintln!("{text}"));
         }
     }

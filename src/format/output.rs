@@ -32,6 +32,9 @@ pub struct Options {
     pub size: Option<u64>,
     /// The boot loaders that the formats name.
     pub loaders: Loaders,
+    /// Whether anybody wants the digests of what is written: they take longer
+    /// than the writing.
+    pub digests: bool,
 }
 
 /// A file that was written.
@@ -43,8 +46,8 @@ pub struct Written {
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// The digest of its bytes.
-    pub digest: Digest,
+    /// The digest of its bytes, where it was asked for.
+    pub digest: Option<Digest>,
 }
 
 /// Makes the path of a file out of its ending.
@@ -109,12 +112,18 @@ impl<'a> Output<'a> {
         key: Option<Digest>,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
+        if !self.options.digests {
+            return self.file(ending, |out| write(out));
+        }
         let known = key.as_ref().and_then(|key| digested::known(self.store, key));
         self.digested(ending, key, known, |file| digested::stream(file, known, write))
     }
 
     /// Writes one file that is laid out already.
     pub fn image(&mut self, ending: &str, image: &Extents) -> Result<()> {
+        if !self.options.digests {
+            return self.file(ending, |out| image.write_file(out.get_ref()));
+        }
         let key = digested::key(image, "")?;
         let known = digested::known(self.store, &key).filter(|(_, len)| *len == image.len());
         self.digested(ending, Some(key), known, |file| match known {
@@ -155,12 +164,13 @@ impl<'a> Output<'a> {
         out.flush().context("copying what was written")
     }
 
-    /// Gives all files their names, digested.
+    /// Gives all files their names; digests those that nobody did.
     pub fn commit(self) -> Result<Vec<Written>> {
-        let digested: Vec<Digested> =
-            self.files.par_iter().map(Outgoing::digest).collect::<Result<_>>()?;
+        let digests = self.options.digests;
+        let measured: Vec<(Option<Digest>, u64)> =
+            self.files.par_iter().map(|file| file.measure(digests)).collect::<Result<_>>()?;
         let mut written = Vec::new();
-        for (file, (digest, size)) in self.files.into_iter().zip(digested) {
+        for (file, (digest, size)) in self.files.into_iter().zip(measured) {
             let path = file.pending.commit()?;
             written.push(Written { format: self.format, path, size, digest });
         }
@@ -177,9 +187,16 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// Returns digest and length, by reading the file where they are not known.
-    fn digest(&self) -> Result<Digested> {
-        self.digested.map_or_else(|| digested::file(self.pending.file()), Ok)
+    /// Returns the length and, where it is asked for, the digest, by reading
+    /// the file if its writer did not find it.
+    fn measure(&self, digests: bool) -> Result<(Option<Digest>, u64)> {
+        if !digests {
+            let meta = self.pending.file().metadata().context("measuring what was written")?;
+            return Ok((None, meta.len()));
+        }
+        let (digest, size) =
+            self.digested.map_or_else(|| digested::file(self.pending.file()), Ok)?;
+        Ok((Some(digest), size))
     }
 }
 

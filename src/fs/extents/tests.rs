@@ -40,6 +40,35 @@ fn refuses_to_read_beyond_the_end() {
     assert!(image.slice(5..11).is_err());
 }
 
+#[test]
+fn writes_long_spans_wherever_the_target_lies() {
+    let plain: Vec<u8> = (0..11_000_003_u32).map(|n| (n % 251 + n / 4096 % 5) as u8).collect();
+    let source = tempfile::tempfile().unwrap();
+    source.write_all_at(&plain, 0).unwrap();
+    let mut image = Extents::of_bytes(&b"head"[..]);
+    image.put_piece(5000, 10_999_996, &span(&Arc::new(source), 7));
+    image.grow(12 << 20);
+    let mut expected = vec![0; 12 << 20];
+    expected[..4].copy_from_slice(b"head");
+    expected[5000..5000 + 10_999_996].copy_from_slice(&plain[7..]);
+    let targets = [tempfile::tempfile(), tempfile::tempfile_in("/dev/shm")];
+    for target in targets.into_iter().flatten() {
+        image.write_file(&target).unwrap();
+        let mut back = Vec::new();
+        (&target).read_to_end(&mut back).unwrap();
+        assert!(back == expected);
+    }
+}
+
+#[test]
+fn fails_where_a_span_ends_early() {
+    let source = tempfile::tempfile().unwrap();
+    source.set_len(20 << 20).unwrap();
+    let mut image = Extents::default();
+    image.put_piece(0, 21 << 20, &span(&Arc::new(source), 0));
+    assert!(image.write_file(&tempfile::tempfile().unwrap()).is_err());
+}
+
 proptest! {
     #[test]
     fn holds_what_was_laid_over(puts in prop::collection::vec((0..9000_usize, 0..9000_usize, any::<bool>()), 0..12)) {
