@@ -1,7 +1,5 @@
-//! The root file system by itself: made once for all formats that hold it,
-//! and kept in the store under a key of what is in it.
-
-use std::sync::Arc;
+//! The root file system by itself: laid out for each format that holds it, out
+//! of contents that lie in the store, as they are or packed once for all.
 
 use anyhow::{Context, Result};
 
@@ -10,8 +8,7 @@ use super::initrd::LEFT_OUT;
 use crate::disk::Guid;
 use crate::fs::{Composed, Extents, erofs, ext4, iso9660, squashfs};
 use crate::manifest;
-use crate::oci::Digest;
-use crate::store::{Out, Store};
+use crate::store::Store;
 use crate::system::System;
 use crate::tree::Tree;
 
@@ -53,34 +50,28 @@ impl Root {
         }
         let key = identity(&tree)?;
         let uuid = Guid::derive(key.bytes(), self.name()).bytes();
-        self.plan(&tree, &key, uuid, store)
+        self.plan(&tree, uuid, store)
             .with_context(|| format!("writing the root as {}", self.name()))
     }
 
-    /// Lays out what needs no compression; the rest is made and kept.
-    fn plan(self, tree: &Tree, key: &Digest, uuid: [u8; 16], store: &Store) -> Result<Extents> {
+    fn plan(self, tree: &Tree, uuid: [u8; 16], store: &Store) -> Result<Extents> {
+        let cache = Some(store.clone());
         match self {
             Self::Iso => {
                 let options = iso9660::Options::default();
                 Ok(iso9660::plan(tree, &Composed::new(), &options)?.image)
             }
             Self::Ext4 => ext4::image(tree, &ext4::Options { uuid, ..ext4::Options::default() }),
-            Self::Squashfs | Self::Erofs => {
-                let kind = format!("root-{}-2", self.name());
-                let make = |out: &mut dyn Out| self.write(tree, uuid, store, out);
-                Extents::of_file(&Arc::new(store.derived_in_parallel(&kind, key, make)?))
+            Self::Squashfs => {
+                let options = squashfs::Options { cache, ..squashfs::Options::default() };
+                squashfs::image(tree, &options)
+            }
+            Self::Erofs => {
+                let compression = erofs::Compression::Lz4;
+                let options =
+                    erofs::Options { compression, uuid, cache, ..erofs::Options::default() };
+                erofs::image(tree, &options)
             }
         }
-    }
-
-    fn write(self, tree: &Tree, uuid: [u8; 16], store: &Store, out: &mut dyn Out) -> Result<()> {
-        let cache = Some(store.clone());
-        if self == Self::Squashfs {
-            let options = squashfs::Options { cache, ..squashfs::Options::default() };
-            return squashfs::write(tree, &options, out);
-        }
-        let compression = erofs::Compression::Lz4;
-        let options = erofs::Options { compression, uuid, cache, ..erofs::Options::default() };
-        erofs::write(tree, &options, out)
     }
 }

@@ -5,19 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::{Extents, Piece};
 use crate::oci::{Digest, Hasher};
 use crate::store::Store;
 use crate::tree::{Content, Id, Kind, Tree};
 
-/// Smaller groups are packed again rather than kept, in bytes.
-const WORTH_KEEPING: u64 = 1 << 20;
+/// Smaller groups are packed again, in memory, rather than kept, in bytes.
+const WORTH_KEEPING: u64 = 256 << 10;
 
 /// Contents that belong together.
 #[derive(Debug, Default)]
@@ -105,18 +107,22 @@ impl Group {
         hasher.finish().1
     }
 
-    /// Writes this group's pack to `out` and returns its index: made by
-    /// `make`, or taken from the store where a pack of these contents with
-    /// these settings was kept. `kind` names the maker, with a version.
+    /// Returns this group's pack and its index: made by `make`, or found in
+    /// the store where a pack of these contents with these settings was kept.
+    /// `kind` names the maker, with a version.
     pub(crate) fn pack<I: Serialize + DeserializeOwned>(
         &self,
         store: Option<&Store>,
         (kind, settings): (&str, &str),
-        out: &mut dyn Write,
         make: impl FnOnce(&Self, &mut dyn Write) -> Result<I> + Send,
-    ) -> Result<I> {
-        let Some(store) = store.filter(|_| self.bytes() >= WORTH_KEEPING) else {
-            return make(self, out);
+    ) -> Result<(I, Extents)> {
+        if self.bytes() < WORTH_KEEPING {
+            let mut body = Vec::new();
+            let index = make(self, &mut body)?;
+            return Ok((index, Extents::of_bytes(body)));
+        }
+        let Some(store) = store else {
+            return self.pack_apart(make);
         };
         let file = store.derived_in_parallel(kind, &self.key(settings), |kept| {
             let index = make(self, &mut &mut *kept)?;
@@ -125,29 +131,35 @@ impl Group {
             let len = index.len() as u64;
             kept.write_all(&len.to_le_bytes()).context("writing a pack's index")
         })?;
-        unpack(file, out).with_context(|| format!("reading a pack of kind {kind} in the store"))
+        kept(file).with_context(|| format!("reading a pack of kind {kind} in the store"))
+    }
+
+    /// Packs into a file without a name.
+    fn pack_apart<I>(
+        &self,
+        make: impl FnOnce(&Self, &mut dyn Write) -> Result<I>,
+    ) -> Result<(I, Extents)> {
+        let file = tempfile::tempfile().context("making a file for packed contents")?;
+        let mut out = BufWriter::with_capacity(1 << 20, &file);
+        let index = make(self, &mut out)?;
+        out.flush().context("writing packed contents")?;
+        drop(out);
+        Ok((index, Extents::of_file(&Arc::new(file))?))
     }
 }
 
-/// Copies a kept pack's body to `out` and returns its index.
-fn unpack<I: DeserializeOwned>(mut file: File, out: &mut dyn Write) -> Result<I> {
-    let len = file.seek(SeekFrom::End(0))?;
+/// Returns a kept pack's index, and its body where it is.
+fn kept<I: DeserializeOwned>(file: File) -> Result<(I, Extents)> {
+    let len = file.metadata()?.len();
     ensure!(len >= 8, "expected a pack with an index, got {len} bytes");
     let mut index_len = [0; 8];
     file.read_exact_at(&mut index_len, len - 8)?;
     let index_len = u64::from_le_bytes(index_len);
-    let body = (len - 8).checked_sub(index_len).context("expected the index within the pack")?;
+    let end = (len - 8).checked_sub(index_len).context("expected the index within the pack")?;
     let mut index = vec![0; usize::try_from(index_len)?];
-    file.read_exact_at(&mut index, body)?;
+    file.read_exact_at(&mut index, end)?;
     let index = postcard::from_bytes(&index).context("decoding a pack's index")?;
-    file.rewind()?;
-    let mut body = file.take(body);
-    let mut buf = vec![0; 1 << 20];
-    loop {
-        let n = body.read(&mut buf)?;
-        if n == 0 {
-            return Ok(index);
-        }
-        out.write_all(&buf[..n]).context("writing packed contents")?;
-    }
+    let mut body = Extents::default();
+    body.put_piece(0, end, &Piece::Span { file: Arc::new(file), from: 0 });
+    Ok((index, body))
 }

@@ -18,8 +18,8 @@ pub(crate) mod ordered;
 #[cfg(test)]
 pub(crate) mod sample;
 mod scratch;
-mod sink;
 pub mod squashfs;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;

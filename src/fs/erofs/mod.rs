@@ -37,7 +37,7 @@ use anyhow::{Result, ensure};
 pub use codec::Compression;
 pub use dump::dump;
 pub use reader::open;
-pub use writer::write;
+pub use writer::{image, write};
 
 use crate::store::Store;
 

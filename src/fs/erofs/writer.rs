@@ -1,7 +1,5 @@
-//! Lays an image out: superblock, contents, directories, shared attributes,
-//! inodes.
-
-use std::io::{SeekFrom, Write};
+//! Lays an image out, contents where they are: superblock, contents,
+//! directories, shared attributes, inodes.
 
 use anyhow::{Context, Result};
 
@@ -17,23 +15,29 @@ use super::inode::{self, Record};
 use super::layout::{INLINE_MAX, Room};
 use super::xattr::Shared;
 use super::{Options, index};
+use crate::fs::Extents;
 use crate::fs::contents::{Contents, Place};
 use crate::fs::device;
 use crate::fs::order::Order;
-use crate::fs::sink::Sink;
+use crate::fs::stream::Stream;
 use crate::fs::target;
-use crate::store;
+use crate::store::Out;
 use crate::tree::{Content, Id, Kind, Tree};
 
 /// Names the packs kept in the store, with a version.
 const PACKS: &str = "erofs-2";
 
 /// Writes a tree as an EROFS image, from where `out` stands.
-pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result<()> {
+pub fn write(tree: &Tree, options: &Options, out: &mut dyn Out) -> Result<()> {
+    image(tree, options)?.copy_to(out)
+}
+
+/// Lays out the image that [`write()`] writes; packed contents stay where they
+/// are.
+pub fn image(tree: &Tree, options: &Options) -> Result<Extents> {
     options.check()?;
-    let base = out.stream_position().context("finding where the image begins")?;
-    let mut image = Sink { out, at: 0 };
-    image.write_all(&[0; BLOCK]).context("writing the superblock")?;
+    let mut image = Stream::default();
+    image.go(BLOCK as u64)?;
     let contents = Contents::of(tree);
     let packs = write_contents(&contents, options, &mut image)?;
     let chunked = packs.iter().flatten().any(|file| matches!(file.form, Form::Chunks(_)));
@@ -55,49 +59,49 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
         parents,
         placed: vec![(0, 0); tree.capacity()],
     };
-    let room = layout.place(block(image.at)?)?;
+    let room = layout.place(block(image.position())?)?;
     layout.write_apart(&mut image)?;
-    let xattr_block = block(image.at)?;
-    image.write_all(&shared.bytes).context("writing shared attributes")?;
+    let xattr_block = block(image.position())?;
+    image.add(&shared.bytes);
     pad(&mut image)?;
     // One block early, as no inode should have the number 0.
-    let meta_block = block(image.at)? - 1;
+    let meta_block = block(image.position())? - 1;
     layout.write_inodes(&mut image)?;
-    block(image.at + room.blocks() * BLOCK as u64)?;
+    block(image.position() + room.blocks() * BLOCK as u64)?;
 
     let superblock = Superblock {
         root: layout.nid(tree.root()) as u16,
         inodes: order.count().into(),
-        blocks: block(image.at)?,
+        blocks: block(image.position())?,
         meta_block,
         xattr_block: if shared.bytes.is_empty() { 0 } else { xattr_block },
         ..superblock(options, chunked)
     };
-    finish(&superblock, options, base, image)
+    Ok(finish(&superblock, options, image))
 }
 
 fn block(at: u64) -> Result<u32> {
     u32::try_from(at / BLOCK as u64).context("expected an image of less than 16 TiB")
 }
 
-fn pad(image: &mut Sink<'_>) -> Result<()> {
-    let missing = image.at.next_multiple_of(BLOCK as u64) - image.at;
-    image.write_all(&vec![0; missing as usize]).context("padding a block")
+fn pad(image: &mut Stream) -> Result<()> {
+    image.align(BLOCK as u64)
 }
 
 fn write_contents(
     contents: &Contents,
     options: &Options,
-    image: &mut Sink<'_>,
+    image: &mut Stream,
 ) -> Result<Vec<Vec<Stored>>> {
     let settings = options.settings();
     // Without compression there is nothing to be kept.
     let store = options.cache.as_ref().filter(|_| options.compression != Compression::None);
     let mut packs = Vec::new();
     for group in &contents.groups {
-        let base = block(image.at)?;
-        let pack = group
-            .pack(store, (PACKS, &settings), image, |group, out| data::pack(group, options, out))?;
+        let base = block(image.position())?;
+        let (pack, body) =
+            group.pack(store, (PACKS, &settings), |group, out| data::pack(group, options, out))?;
+        image.push(&body);
         base.checked_add(pack.blocks).context("expected contents of less than 16 TiB")?;
         let mut files = pack.files;
         for file in &mut files {
@@ -128,8 +132,8 @@ fn superblock(options: &Options, chunked: bool) -> Superblock {
     }
 }
 
-/// Writes the block of the superblock, with its checksum.
-fn finish(superblock: &Superblock, options: &Options, base: u64, image: Sink<'_>) -> Result<()> {
+/// Lays the superblock, with its checksum, over the image's beginning.
+fn finish(superblock: &Superblock, options: &Options, image: Stream) -> Extents {
     let settings = match options.compression {
         Compression::None => Vec::new(),
         // Length; the farthest match, and the blocks of an extent.
@@ -151,11 +155,10 @@ fn finish(superblock: &Superblock, options: &Options, base: u64, image: Sink<'_>
     };
     let checksum = checksum(&encode(superblock));
     let bytes = encode(&Superblock { checksum, ..superblock.clone() });
-    let Sink { out, at } = image;
-    out.seek(SeekFrom::Start(base + SUPERBLOCK_AT)).context("seeking to the superblock")?;
-    out.write_all(&bytes).context("writing the superblock")?;
-    out.seek(SeekFrom::Start(base + at)).context("seeking to the image's end")?;
-    Ok(())
+    let end = image.position();
+    let mut image = image.finish(end);
+    image.put_bytes(SUPERBLOCK_AT, bytes);
+    image
 }
 
 /// Where everything but the contents stands.
@@ -247,15 +250,15 @@ impl<'a> Layout<'a> {
     }
 
     /// Writes the blocks that stand apart from their inodes.
-    fn write_apart(&self, image: &mut Sink<'_>) -> Result<()> {
+    fn write_apart(&self, image: &mut Stream) -> Result<()> {
         for id in &self.order.inodes {
             match self.body(*id)? {
                 Body::Directory(listing) => {
                     let blocks = listing.encode_full(|id| self.nid(id));
-                    image.write_all(&blocks).context("writing a directory")?;
+                    image.add(&blocks);
                 }
                 Body::Symlink(target) if target.len() > INLINE_MAX => {
-                    image.write_all(target).context("writing a symbolic link")?;
+                    image.add(target);
                     pad(image)?;
                 }
                 _ => {}
@@ -265,18 +268,18 @@ impl<'a> Layout<'a> {
     }
 
     /// Writes all inodes, in the order of their places.
-    fn write_inodes(&self, image: &mut Sink<'_>) -> Result<()> {
-        let base = image.at;
+    fn write_inodes(&self, image: &mut Stream) -> Result<()> {
+        let base = image.position();
         let mut ids = self.order.inodes.clone();
         ids.sort_unstable_by_key(|id| self.placed[id.index()].0);
         for id in ids {
             let bytes = self.encode(id).with_context(|| self.describe(id))?;
-            let gap = base + self.placed[id.index()].0 - image.at;
-            image.write_all(&vec![0; gap as usize]).context("writing inodes")?;
-            image.write_all(&bytes).context("writing inodes")?;
+            let gap = base + self.placed[id.index()].0 - image.position();
+            image.add(&vec![0; gap as usize]);
+            image.add(&bytes);
         }
         // fsck.erofs 1.5 looks for a header of attributes behind any inode.
-        image.write_all(&[0; 12]).context("writing inodes")?;
+        image.add(&[0; 12]);
         pad(image)
     }
 

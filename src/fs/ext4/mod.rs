@@ -31,7 +31,6 @@ mod plan;
 mod reader;
 mod resize;
 mod scan;
-mod stream;
 mod superblock;
 mod volume;
 mod writer;

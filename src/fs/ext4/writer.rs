@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use super::extent::Mapping;
 use super::inode::{self, Inode};
 use super::plan::{Contents, Layout, Node};
-use super::stream::Stream;
 use super::{BLOCK, Options, group, journal, resize, scan, superblock, xattr};
 use crate::fs::Extents;
+use crate::fs::stream::Stream;
 use crate::tree::{Kind, Metadata, Tree};
 
 /// Something to be written at a block of its own.
@@ -122,7 +122,7 @@ impl Writer<'_> {
                 mapping.tree_block(nth, seed)
             }
         };
-        self.out.write(&bytes);
+        self.out.add(&bytes);
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Writer<'_> {
         if node.is_folder() {
             let bytes = self.layout.folder(self.tree, node)?;
             // Folders are made in memory whole.
-            self.out.write(&bytes[from as usize..(from + len) as usize]);
+            self.out.add(&bytes[from as usize..(from + len) as usize]);
             return Ok(());
         }
         let Some(id) = node.id else { return Ok(()) };
@@ -152,7 +152,7 @@ impl Writer<'_> {
                 let laid = self.out.copy(content, from, len.min(content.len() - from));
                 laid.with_context(|| format!("writing {}", scan::path(self.tree, id)))?;
             }
-            Kind::Symlink(target) => self.out.write(target),
+            Kind::Symlink(target) => self.out.add(target),
             _ => {}
         }
         Ok(())

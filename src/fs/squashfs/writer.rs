@@ -1,7 +1,7 @@
-//! Lays an image out: superblock, contents, inode table, directory table, and
+//! Lays an image out, contents where they are: superblock, contents, inode table, directory table, and
 //! the tables of fragments, inodes by number, owners and attributes.
 
-use std::io::{SeekFrom, Write};
+use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,27 +15,33 @@ use super::format::{
 use super::inode::{Common, Ids, type_of};
 use super::metadata::Metadata;
 use super::xattr;
+use crate::fs::Extents;
 use crate::fs::contents::Contents;
 use crate::fs::order::Order;
-use crate::fs::sink::Sink;
-use crate::store;
+use crate::fs::stream::Stream;
+use crate::store::Out;
 use crate::tree::{Id, Inode, Kind, Tree};
 
 /// Names the packs kept in the store, with a version.
 const PACKS: &str = "squashfs-1";
 
 /// Writes a tree as a squashfs image, from where `out` stands.
-pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result<()> {
+pub fn write(tree: &Tree, options: &Options, out: &mut dyn Out) -> Result<()> {
+    image(tree, options)?.copy_to(out)
+}
+
+/// Lays out the image that [`write()`] writes; packed contents stay where they
+/// are.
+pub fn image(tree: &Tree, options: &Options) -> Result<Extents> {
     options.check()?;
-    let base = out.stream_position().context("finding where the image begins")?;
-    let mut image = Sink { out, at: 0 };
+    let mut image = Stream::default();
     let mut superblock = begin(options, &mut image)?;
     let contents = Contents::of(tree);
     let packs = write_contents(&contents, options, &mut image)?;
     let order = Order::of(tree)?;
     superblock.inodes = order.count();
 
-    superblock.inode_table = image.at;
+    superblock.inode_table = image.position();
     let mut tables = Tables::new(tree, &order, options, &mut image);
     let placed = tables.write_all(|id| Some(packs.find(contents.place(id)?)))?;
     tables.inodes.finish()?;
@@ -43,7 +49,7 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
     let (ids, sets) = (tables.ids, tables.xattrs.finish()?);
     superblock.root = placed.get(tree.root())?.reference();
 
-    superblock.directory_table = image.at;
+    superblock.directory_table = image.position();
     image.write_all(&directories).context("writing the directory table")?;
     superblock.fragments = u32::try_from(packs.fragments.len() / 16)?;
     superblock.fragment_table = table(&packs.fragments, options, &mut image)?;
@@ -58,11 +64,11 @@ pub fn write(tree: &Tree, options: &Options, out: &mut dyn store::Out) -> Result
         Some(sets) => xattr_table(&sets, options, &mut image)?,
         None => NONE_64,
     };
-    finish(superblock, base, image)
+    Ok(finish(superblock, image))
 }
 
 /// Leaves room for the superblock, and writes the compressor's options.
-fn begin(options: &Options, image: &mut Sink<'_>) -> Result<Superblock> {
+fn begin(options: &Options, image: &mut Stream) -> Result<Superblock> {
     image.write_all(&[0; SUPERBLOCK]).context("writing the superblock")?;
     let mut flags = FLAG_DUPLICATES;
     if options.pack_tails {
@@ -86,17 +92,12 @@ fn begin(options: &Options, image: &mut Sink<'_>) -> Result<Superblock> {
     })
 }
 
-/// Pads the image and writes the superblock.
-fn finish(mut superblock: Superblock, base: u64, mut image: Sink<'_>) -> Result<()> {
-    superblock.bytes_used = image.at;
-    let end = image.at.next_multiple_of(PADDING);
-    let padding = vec![0; (end - image.at) as usize];
-    image.write_all(&padding).context("padding the image")?;
-    let out = image.out;
-    out.seek(SeekFrom::Start(base)).context("seeking to the superblock")?;
-    out.write_all(&superblock.encode()).context("writing the superblock")?;
-    out.seek(SeekFrom::Start(base + end)).context("seeking to the image's end")?;
-    Ok(())
+/// Pads the image and lays the superblock over its beginning.
+fn finish(mut superblock: Superblock, image: Stream) -> Extents {
+    superblock.bytes_used = image.position();
+    let mut image = image.finish(superblock.bytes_used.next_multiple_of(PADDING));
+    image.put_bytes(0, superblock.encode());
+    image
 }
 
 /// The packs of all groups, by where they stand in the image.
@@ -130,14 +131,15 @@ impl Packs {
     }
 }
 
-fn write_contents(contents: &Contents, options: &Options, image: &mut Sink<'_>) -> Result<Packs> {
+fn write_contents(contents: &Contents, options: &Options, image: &mut Stream) -> Result<Packs> {
     let mut packs = Packs::default();
     let settings = options.settings();
     for group in &contents.groups {
-        let base = image.at;
+        let base = image.position();
         let store = options.cache.as_ref();
-        let pack = group
-            .pack(store, (PACKS, &settings), image, |group, out| data::pack(group, options, out))?;
+        let (pack, body) =
+            group.pack(store, (PACKS, &settings), |group, out| data::pack(group, options, out))?;
+        image.push(&body);
         packs.add(pack, base);
     }
     Ok(packs)
@@ -255,26 +257,26 @@ impl<'a, W: Write> Tables<'a, W> {
 
 /// Writes records as metadata blocks and then where the blocks stand; returns
 /// where that list stands.
-fn table(records: &[u8], options: &Options, image: &mut Sink<'_>) -> Result<u64> {
-    let base = image.at;
+fn table(records: &[u8], options: &Options, image: &mut Stream) -> Result<u64> {
+    let base = image.position();
     let mut blocks = Metadata::new(options, &mut *image);
     blocks.write(records)?;
     let (_, _, blocks) = blocks.finish()?;
-    let start = image.at;
+    let start = image.position();
     for block in blocks {
         image.write_all(&(base + block).to_le_bytes()).context("writing a table")?;
     }
     Ok(start)
 }
 
-fn xattr_table(sets: &xattr::Encoded, options: &Options, image: &mut Sink<'_>) -> Result<u64> {
-    let values = image.at;
+fn xattr_table(sets: &xattr::Encoded, options: &Options, image: &mut Stream) -> Result<u64> {
+    let values = image.position();
     image.write_all(&sets.values).context("writing extended attributes")?;
-    let base = image.at;
+    let base = image.position();
     let mut blocks = Metadata::new(options, &mut *image);
     blocks.write(&sets.records)?;
     let (_, _, blocks) = blocks.finish()?;
-    let start = image.at;
+    let start = image.position();
     let mut head = values.to_le_bytes().to_vec();
     head.extend(sets.count.to_le_bytes());
     head.extend([0; 4]);
