@@ -11,6 +11,7 @@ pub mod erofs;
 pub mod ext4;
 pub mod extents;
 pub mod fat;
+mod hole;
 pub mod iso9660;
 mod largest;
 mod order;

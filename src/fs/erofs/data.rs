@@ -10,6 +10,7 @@ use super::codec::{Compression, Extent, PIECE, Packed};
 use super::format::{BLOCK, CHUNK, HOLE};
 use super::layout::INLINE_MAX;
 use crate::fs::contents::Group;
+use crate::fs::hole::next_data;
 use crate::fs::ordered::Ordered;
 use crate::tree::Content;
 
@@ -98,8 +99,10 @@ impl Packer<'_> {
     fn file(&mut self, file: usize, content: &Content) -> Result<()> {
         let len = content.len();
         self.pack.files[file].len = len;
+        let zeros = zeros(content)?;
         let mut options = self.options.clone();
-        if mostly_zeros(content)? {
+        if zeros.iter().filter(|zero| **zero).count() * 4 > zeros.len() * 3 {
+            // Better stored in chunks, as compressed files have no holes.
             options.compression = Compression::None;
         }
         let mut at = 0;
@@ -107,9 +110,12 @@ impl Packer<'_> {
             let size = (len - at).min(PIECE as u64) as usize;
             let (content, options) = (content.clone(), options.clone());
             let last = at + size as u64 == len;
+            let is_zeros = zeros.get((at / PIECE as u64) as usize).copied().unwrap_or_default();
             let done = self.jobs.push(move || {
                 let mut bytes = vec![0; size];
-                content.read_exact_at(&mut bytes, at)?;
+                if !is_zeros {
+                    content.read_exact_at(&mut bytes, at)?;
+                }
                 let (packed, chunks) = prepare(bytes, &options)?;
                 Ok(Piece { file, last, packed, chunks })
             });
@@ -185,25 +191,31 @@ impl Parts {
     }
 }
 
-/// Says whether a large file is mostly zeros: then it is better stored in
-/// chunks than compressed, as compressed files have no holes.
-fn mostly_zeros(content: &Content) -> Result<bool> {
+/// Says of each piece of a large file whether it is zeros, but of the last one
+/// where it is shorter; nothing of a small file.
+fn zeros(content: &Content) -> Result<Vec<bool>> {
     let pieces = content.len() / PIECE as u64;
-    let mut zeros = 0;
-    let mut bytes = Vec::new();
-    for piece in (0..pieces).filter(|_| pieces >= LARGE) {
-        let at = piece * PIECE as u64;
+    if pieces < LARGE {
+        return Ok(Vec::new());
+    }
+    let mut buf = vec![0; PIECE];
+    let mut is_zeros = |at: u64| {
+        if next_data(content, at, PIECE) != Some(at) {
+            return Ok(true);
+        }
         // Mostly the first block tells.
-        let is_zeros = [BLOCK, PIECE].into_iter().try_fold(true, |so_far, len| {
-            if !so_far {
+        for len in [BLOCK, PIECE] {
+            content.read_exact_at(&mut buf[..len], at)?;
+            if !is_zero(&buf[..len]) {
                 return Ok(false);
             }
-            bytes.resize(len, 0);
-            content.read_exact_at(&mut bytes, at).map(|()| is_zero(&bytes))
-        });
-        zeros += u64::from(is_zeros.context("looking for holes")?);
-    }
-    Ok(zeros * 4 > pieces * 3)
+        }
+        Ok(true)
+    };
+    (0..pieces)
+        .map(|piece| is_zeros(piece * PIECE as u64))
+        .collect::<Result<_>>()
+        .context("looking for holes")
 }
 
 /// Packs a piece; without compression, it leaves out the chunks of zeros.

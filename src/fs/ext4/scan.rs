@@ -3,21 +3,16 @@
 //! This is the one pass over contents before the layout; holes that the file
 //! system below knows of are not even read.
 
-use std::os::fd::AsFd;
-
 use anyhow::{Context, Result};
 use rayon::prelude::*;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
 use super::BLOCK;
+use crate::fs::hole::next_data;
 use crate::store;
 use crate::tree::{Content, Id, Kind, Tree};
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
-/// Files shorter than this are not asked for their holes, in bytes.
-const LARGE: u64 = 1 << 20;
 /// The longest file that 32-bit block numbers hold, in bytes.
 const LEN_MAX: u64 = (u32::MAX as u64) * BLOCK as u64;
 
@@ -69,7 +64,7 @@ fn runs(content: &Content, buf: &mut [u8]) -> Result<Runs> {
     );
     let mut runs: Vec<(u32, u32)> = Vec::new();
     let mut at = 0;
-    while let Some(from) = next_data(content, at) {
+    while let Some(from) = next_data(content, at, BLOCK) {
         let n = (content.len() - from).min(buf.len() as u64) as usize;
         content.read_exact_at(&mut buf[..n], from)?;
         for (nth, block) in buf[..n].chunks(BLOCK).enumerate() {
@@ -95,30 +90,4 @@ fn push(runs: &mut Vec<(u32, u32)>, block: u32) {
 fn is_zero(block: &[u8]) -> bool {
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     block == &ZEROS[..block.len()]
-}
-
-/// Returns where data goes on from `at`, rounded down to a block of the
-/// file; `None` where all the rest is a hole or nothing.
-fn next_data(content: &Content, at: u64) -> Option<u64> {
-    if at >= content.len() {
-        return None;
-    }
-    let Content::Span { file, offset, len, .. } = content else {
-        return Some(at);
-    };
-    if *len < LARGE {
-        return Some(at);
-    }
-    // Moves the file's own position, which nobody relies on: contents are
-    // read by offset.
-    match rustix::fs::seek(file.as_fd(), SeekFrom::Data(offset + at)) {
-        Ok(found) if found >= offset + len => None,
-        Ok(found) => {
-            let found = found.saturating_sub(*offset).max(at);
-            Some(found - (found - at) % BLOCK as u64)
-        }
-        Err(Errno::NXIO) => None,
-        // A file system that does not tell.
-        Err(_) => Some(at),
-    }
 }

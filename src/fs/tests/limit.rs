@@ -22,15 +22,13 @@ fn huge_tree() -> Tree {
 
 #[test]
 fn more_than_4_gib_of_holes_take_no_room() {
-    let soak = soak("the longest files");
-    // What reads it all, or looks at each piece twice, takes minutes.
-    let names = ["ext4", "squashfs zstd", "erofs", "erofs lz4", "erofs zstd"];
-    for name in &names[..if soak { 5 } else { 2 }] {
+    let soak = soak("reading the longest files back");
+    for name in ["ext4", "squashfs zstd", "erofs", "erofs lz4", "erofs zstd"] {
         let image = kept(name).image(&huge_tree()).unwrap();
         let stored = image.metadata().unwrap().blocks() * 512;
         assert!(stored < 1 << 20, "{name}: {stored} bytes");
         if !soak {
-            continue;
+            continue; // What reads it all takes minutes.
         }
         let back = (kept(name).read)(image).unwrap();
         for at in [0, (4 << 30) - 3, HUGE - 6] {
