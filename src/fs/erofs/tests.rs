@@ -171,7 +171,7 @@ fn makes_the_same_bytes_out_of_the_store() {
     for what in ["cold", "warm"] {
         assert!(bytes(image(&tree, &options)) == expected, "{what}");
     }
-    assert_eq!(std::fs::read_dir(dir.path().join("derived/erofs-2")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(dir.path().join("derived/erofs-3")).unwrap().count(), 2);
 }
 
 #[test]

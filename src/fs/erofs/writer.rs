@@ -25,7 +25,7 @@ use crate::store::Out;
 use crate::tree::{Content, Id, Kind, Tree};
 
 /// Names the packs kept in the store, with a version.
-const PACKS: &str = "erofs-2";
+const PACKS: &str = "erofs-3";
 
 /// Writes a tree as an EROFS image, from where `out` stands.
 pub fn write(tree: &Tree, options: &Options, out: &mut dyn Out) -> Result<()> {
