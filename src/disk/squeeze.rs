@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -115,7 +116,12 @@ impl Press {
             return Ok(batch);
         };
         let key = self.key(&batch.plain);
-        if !batch.take(store, &key, self.unit) {
+        // Another format may be at the same batch: it is compressed once.
+        let kept = store.derived(KIND, &key, |out| {
+            self.pack(&mut batch)?;
+            out.write_all(&batch.encode()).context("keeping part of a disk")
+        })?;
+        if batch.units.is_empty() && !batch.take(kept, self.unit) {
             self.pack(&mut batch)?;
             store.keep_derived(KIND, &key, &batch.encode()).context("keeping part of a disk")?;
         }
@@ -178,11 +184,8 @@ impl Batch {
         bytes
     }
 
-    /// Takes the units from the store; says whether they were there.
-    fn take(&mut self, store: &Store, key: &Digest, unit: u64) -> bool {
-        let Some(mut file) = store.known(KIND, key) else {
-            return false;
-        };
+    /// Takes the units from a kept batch; says whether they were there.
+    fn take(&mut self, mut file: File, unit: u64) -> bool {
         let mut bytes = Vec::new();
         let count = self.plain.len() / unit as usize;
         if file.read_to_end(&mut bytes).is_err() || bytes.len() < 4 * count {
