@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
 use super::{Store, lock};
+use crate::env;
+
+/// How long derived artefacts are kept that nothing reads: most are of systems
+/// that have changed since.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How much a store holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +77,24 @@ impl Store {
 pub(super) fn remove_litter(root: &Path) -> Result<()> {
     empty_folder(&root.join("tmp"))?;
     empty_folder(&root.join("locks"))
+}
+
+/// Removes the derived artefacts that nothing has read for long, as far as the
+/// file system tells. The caller is alone in the store.
+pub(super) fn remove_unused(root: &Path) -> Result<()> {
+    let Some(since) = env::now().checked_sub(UNUSED) else { return Ok(()) };
+    let since = SystemTime::UNIX_EPOCH + since;
+    for kind in read_dir(&root.join("derived"))? {
+        for entry in read_dir(&kind.path())? {
+            let path = entry.path();
+            let meta = entry.metadata().with_context(|| format!("reading {}", path.display()))?;
+            let used = [meta.modified(), meta.accessed()].into_iter().filter_map(io::Result::ok);
+            if used.max().is_some_and(|used| used < since) {
+                remove(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<fs::DirEntry>> {

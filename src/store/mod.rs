@@ -13,7 +13,8 @@
 //! Whatever has its final name is whole: files are written below `tmp/` and
 //! renamed. So a kill at any moment leaves at worst litter, which
 //! [`Store::clean`] or the next [`Store::open`] that finds itself alone
-//! removes. Locks are `flock`s and die with their holder.
+//! removes, along with derived artefacts that nothing has read for a month.
+//! Locks are `flock`s and die with their holder.
 //!
 //! Follows OCI Image Layout Specification 1.1 for the first line above.
 
@@ -70,6 +71,7 @@ impl Store {
         if let Some(file) = alone {
             // Nobody else is at work: what lies in tmp/ was left by the dead.
             clean::remove_litter(&root)?;
+            clean::remove_unused(&root)?;
             drop(file);
         }
         let shared = lock::shared(&root.join("lock"))?;

@@ -1,6 +1,8 @@
 //! Tests of the store, on real folders.
 
+use std::fs::FileTimes;
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::oci::{Descriptor, Digest, MEDIA_LAYER};
@@ -171,4 +173,30 @@ fn names_images_and_cleans() {
     drop(store);
     Store::clean(dir.path()).unwrap();
     assert_eq!(Store::open(dir.path()).unwrap().usage().unwrap().blobs, 0);
+}
+
+#[test]
+fn forgets_derived_artefacts_that_nothing_reads() {
+    let (dir, store) = store();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let times = [("old", 31, 31), ("read", 400, 1), ("written", 1, 400)];
+    for (name, modified, accessed) in times {
+        let key = Digest::of(name.as_bytes());
+        store.keep_derived("test-1", &key, name.as_bytes()).unwrap();
+        let before = |days: u32| SystemTime::UNIX_EPOCH + (crate::env::now() - day * days);
+        let times = FileTimes::new().set_modified(before(modified)).set_accessed(before(accessed));
+        let file = store.known("test-1", &key).unwrap();
+        file.set_times(times).unwrap();
+    }
+    // Who is not alone removes nothing.
+    let other = Store::open(dir.path()).unwrap();
+    let kept = |store: &Store| {
+        let known = |(name, ..): &(&str, u32, u32)| {
+            store.known("test-1", &Digest::of(name.as_bytes())).is_some()
+        };
+        times.iter().map(known).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&other), [true; 3]);
+    drop((store, other));
+    assert_eq!(kept(&Store::open(dir.path()).unwrap()), [false, true, true]);
 }
