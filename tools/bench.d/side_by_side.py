@@ -25,6 +25,7 @@ TOOLS = {
     "mkfs.fat": "dosfstools",
     "mcopy": "mtools",
     "genimage": "genimage",
+    "systemd-repart": "systemd",
     "fakeroot": "fakeroot",
 }
 
@@ -32,7 +33,7 @@ TOOLS = {
 # has its initial root, and of one that has its root on a disk.
 UNPACKED = ("tar-1", "kernel-1")
 STARTED = (*UNPACKED, "initrd-1")
-ROOTED = (*STARTED, "root-erofs-1", "root-erofs-2", "erofs-1", "erofs-2")
+ROOTED = (*STARTED, "root-erofs-1", "root-erofs-2", "erofs-1", "erofs-2", "erofs-3")
 
 
 @dataclass
@@ -84,6 +85,19 @@ def genimage(at, root="erofs"):
     return f"mkdir -p {at.folder}/empty && genimage {options} > $OUT.log 2>&1 && mv $OUT.d/out.img $OUT"
 
 
+def repart(at):
+    """Lays out partitions that are made already: to make them itself, this
+    version of systemd-repart needs loop devices, and root."""
+    boot, config = at.folder / "boot.vfat", at.folder / "repart.d"
+    config.mkdir(exist_ok=True)
+    for name, kind, image in [("10-boot", "esp", boot), ("20-root", "root", at.root)]:
+        (config / f"{name}.conf").write_text(f"[Partition]\nType={kind}\nCopyBlocks={image}\n")
+    size = (at.kernel.stat().st_size + at.small.stat().st_size) // 1024 + 8192
+    made = f"rm -f {boot} && mkfs.fat -C {boot} {size} > $OUT.log && mcopy -i {boot} {at.kernel} {at.small} ::/"
+    options = f"--empty=create --size=auto --seed=random --dry-run=no --definitions={config}"
+    return f"{made} && systemd-repart {options} --no-pager --pretty=no $OUT 2>> $OUT.log"
+
+
 def ext4(at):
     root = at.folder / "ext4"
     made = f"{at.root_user}mke2fs -F -q -t ext4 -d {at.tree} {root} {tree_size(at.tree)}k"
@@ -108,6 +122,7 @@ ROWS = [
     Row("ext4 on a GPT disk", "raw", ".img", "mke2fs + genimage", ext4, "ext4", disk="ext4"),
     Row("FAT on a disk", "raw-bios", "-bios.img", "mkfs.fat + mcopy", fat, "these write no disk", kept=ROOTED),
     Row("GPT disk", "raw", ".img", "genimage", genimage, "root made before", kept=ROOTED, disk="erofs"),
+    Row("GPT disk, repart", "raw", ".img", "systemd-repart", repart, "root made before", kept=ROOTED, disk="erofs"),
     Row("qcow2", "qcow2", ".qcow2", "qemu-img", convert("-O qcow2"), "uncompressed", kept=ROOTED),
     Row("vmdk", "vmdk", ".vmdk", "qemu-img", convert("-O vmdk -o subformat=streamOptimized"), "deflate", kept=ROOTED),
     Row("vhd", "vhd", ".vhd", "qemu-img", convert("-O vpc -o subformat=fixed,force_size"), "fixed", kept=ROOTED,
