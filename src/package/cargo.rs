@@ -1,18 +1,22 @@
 //! Builds programs of a Cargo workspace, static and the same on every machine.
 //!
 //! Paths of this machine are cut out of what the compiler writes; versions
-//! come from the lock file. The compiler's own version is the host's.
+//! come from the lock file. The compiler's own version is the host's. For
+//! another machine than this one it takes the first compiler that has a
+//! standard library for it: cargo's own, Debian's beside it, or rustup's once
+//! that has fetched the library.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::recipe::Cargo;
 use super::tag::workspace;
 use crate::env;
 use crate::error::WithHint;
 use crate::oci::Platform;
+use crate::source::debian;
 
 /// How much of a failed build's output is told, in lines.
 const TOLD: usize = 40;
@@ -36,8 +40,13 @@ pub(super) fn build(dir: &Path, recipe: &Cargo, platform: &Platform) -> Result<P
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_TERM_COLOR", "never")
         .env_remove("RUSTFLAGS");
-    if let Some((variable, linker)) = linker(platform)? {
-        command.env(variable, linker);
+    if *platform != Platform::host() {
+        if let Some((variable, linker)) = linker(platform)? {
+            command.env(variable, linker);
+        }
+        if let Some(compiler) = compiler(&root, target, platform)? {
+            command.env("RUSTC", compiler);
+        }
     }
     for member in &recipe.packages {
         command.args(["-p", &member.value]);
@@ -49,23 +58,65 @@ pub(super) fn build(dir: &Path, recipe: &Cargo, platform: &Platform) -> Result<P
         let text = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<&str> = text.lines().collect();
         let end = lines[lines.len().saturating_sub(TOLD)..].join("\n");
-        let failed = format!("cargo build in {} failed, {}:\n{end}", root.display(), output.status);
-        // "can't find crate for `core`": the compiler's explanation E0463.
-        let lacks_library = text.contains("error[E0463]");
-        return match lacks_library {
-            false => Err(anyhow!(failed)),
-            true => Err(anyhow!(failed)).hint(|| way_out(target, platform)),
-        };
+        bail!("cargo build in {} failed, {}:\n{end}", root.display(), output.status);
     }
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(target_dir.join(target).join(folder))
 }
 
-/// Says what to do where the compiler has no standard library for a target.
+/// Where Debian has its compiler, which a rustup before it in the path hides.
+const DEBIAN: &str = "/usr/bin/rustc";
+
+/// Finds a compiler with a standard library for another machine; `None` where
+/// cargo's own has it.
+fn compiler(root: &Path, target: &str, platform: &Platform) -> Result<Option<&'static str>> {
+    let chosen = env::var("RUSTC");
+    if has_library(chosen.as_deref().unwrap_or("rustc"), root, target) {
+        return Ok(None);
+    }
+    if chosen.is_none() && has_library(DEBIAN, root, target) {
+        return Ok(Some(DEBIAN));
+    }
+    let lacking = || format!("expected Rust's standard library for {target}, found none");
+    let fetched = match chosen {
+        Some(chosen) => Err(anyhow!("`{chosen}`, which RUSTC names, has none")),
+        None => rustup(root, target),
+    };
+    fetched.map(|()| None).with_context(lacking).hint(|| way_out(target, platform))
+}
+
+/// Asks a compiler where it has the libraries for a target, and looks there.
+fn has_library(compiler: &str, root: &Path, target: &str) -> bool {
+    let mut command = Command::new(compiler);
+    command.current_dir(root).args(["--print", "target-libdir", "--target", target]);
+    let Some(told) = command.output().ok().filter(|output| output.status.success()) else {
+        return false;
+    };
+    let dir = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.any(|name| name.starts_with("libstd-") && name.ends_with(".rlib"))
+}
+
+/// Has rustup fetch the library for a target.
+fn rustup(root: &Path, target: &str) -> Result<()> {
+    let mut command = Command::new("rustup");
+    let output = command.current_dir(root).args(["target", "add", target]).output();
+    let output = output.context("starting rustup")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    ensure!(output.status.success(), "`rustup target add {target}` failed: {}", last.trim());
+    Ok(())
+}
+
+/// Says what to do where no compiler has a standard library for a target.
 fn way_out(target: &str, platform: &Platform) -> String {
+    let arch = debian::architecture(platform).unwrap_or(&platform.architecture);
     format!(
-        "install Rust's library for it, `rustup target add {target}`, or build on {} and bring \
-         the package by `moby cache export` and `import`",
+        "`rustup target add {target}` fetches it where rustup reaches its server. On Debian 12: \
+         `dpkg --add-architecture {arch}`, `apt-get update`, `apt-get install rustc-web \
+         libstd-rust-web-dev:{arch}`. Or build on {} and bring the package by `moby cache export` \
+         and `import`",
         platform.architecture
     )
 }
@@ -75,14 +126,15 @@ fn way_out(target: &str, platform: &Platform) -> String {
 fn linker(platform: &Platform) -> Result<Option<(String, String)>> {
     let target = triple(platform)?;
     let name = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
-    if *platform == Platform::host() || env::var(&name).is_some() {
+    if env::var(&name).is_some() {
         return Ok(None);
     }
     let machine = target.split('-').next().unwrap_or_default().trim_end_matches("gc");
     let program = format!("{machine}-linux-gnu-gcc");
     let package = format!("gcc-{}-linux-gnu", machine.replace('_', "-"));
+    let arch = debian::architecture(platform)?;
     find_program(&program).hint(|| {
-        format!("install {package}, or set {name} to a linker; and `rustup target add {target}`")
+        format!("install {package} and libc6-dev-{arch}-cross, or set {name} to a linker")
     })?;
     Ok(Some((name, program)))
 }
@@ -134,12 +186,16 @@ fn find_program(name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn other() -> Platform {
+        let here = Platform::host().architecture;
+        Platform::linux(if here == "amd64" { "arm64" } else { "amd64" })
+    }
+
     #[test]
     fn links_for_other_machines_by_their_own_linkers() {
-        assert_eq!(linker(&Platform::host()).unwrap(), None);
-        let other = if Platform::host().architecture == "amd64" { "arm64" } else { "amd64" };
-        let machine = if other == "arm64" { "aarch64" } else { "x86_64" };
-        match linker(&Platform::linux(other)) {
+        let platform = other();
+        let machine = if platform.architecture == "arm64" { "aarch64" } else { "x86_64" };
+        match linker(&platform) {
             Ok(found) => {
                 let (name, program) = found.unwrap();
                 assert_eq!(program, format!("{machine}-linux-gnu-gcc"));
@@ -147,8 +203,24 @@ mod tests {
             }
             Err(error) => {
                 let told = crate::error::hint(&error).unwrap();
-                assert!(told.contains("rustup target add") && told.contains("gcc-"), "{told}");
+                assert!(told.contains("gcc-") && told.contains("-cross"), "{told}");
             }
+        }
+    }
+
+    #[test]
+    fn looks_for_a_library_where_the_compiler_has_it() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(has_library("rustc", here, triple(&Platform::host()).unwrap()));
+        assert!(!has_library("rustc", here, "no-such-machine"));
+        assert!(!has_library("/no/such/compiler", here, triple(&Platform::host()).unwrap()));
+    }
+
+    #[test]
+    fn tells_what_to_install() {
+        let told = way_out("aarch64-unknown-linux-gnu", &Platform::linux("arm64"));
+        for part in ["rustup target add aarch64", "--add-architecture arm64", "-dev:arm64"] {
+            assert!(told.contains(part), "{told}");
         }
     }
 }

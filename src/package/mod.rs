@@ -115,7 +115,7 @@ impl Packages {
     ) -> Result<Vec<Descriptor>> {
         let mut layers = Vec::new();
         if let Some(recipe) = &builder.debian {
-            let packages = self.debian.layers(&request(recipe)?, platform)?;
+            let packages = self.debian.layers(&request(recipe, platform)?, platform)?;
             if builder.kernel == Some(true) {
                 layers.push(self.layer(|out| kernel::write(&self.store, &packages, out))?);
             } else {
@@ -242,13 +242,16 @@ fn no_builder(dir: &Path, recipe: &Recipe) -> anyhow::Error {
     hinted.expect_err("an error stays one")
 }
 
-fn request(recipe: &DebianRecipe) -> Result<Request> {
+fn request(recipe: &DebianRecipe, platform: &Platform) -> Result<Request> {
     let texts = |list: &Option<Vec<crate::manifest::Spanned<String>>>| -> Vec<String> {
         list.iter().flatten().map(|text| text.value.clone()).collect()
     };
     let mut packages: Vec<Target> = Vec::new();
     for package in &recipe.packages {
-        let read = Request::parse(&package.value);
+        let Some(name) = for_platform(&package.value, platform) else {
+            continue;
+        };
+        let read = Request::parse(name);
         let read = read.map_err(|error| package.at.invalid(format!("{error:#}")))?;
         packages.extend(read.packages);
     }
@@ -259,6 +262,17 @@ fn request(recipe: &DebianRecipe) -> Result<Request> {
         exclude: texts(&recipe.exclude),
         filter: debian::Filter { keep: texts(&recipe.keep), drop: texts(&recipe.drop) },
     })
+}
+
+/// Takes the architectures off a package's name, `NAME [amd64 arm64]` as Debian
+/// writes it; `None` where this one is not among them.
+fn for_platform<'a>(text: &'a str, platform: &Platform) -> Option<&'a str> {
+    let limited = text.strip_suffix(']').and_then(|text| text.split_once(" ["));
+    let Some((name, architectures)) = limited else {
+        return Some(text);
+    };
+    let wanted = architectures.split(' ').any(|name| name == platform.architecture);
+    wanted.then_some(name)
 }
 
 fn process(recipe: &Recipe, builder: &Builder) -> Process {

@@ -94,6 +94,7 @@ record! {
         /// Components of the archive; `main` by default.
         components: Option<Vec<String>> = "components",
         /// The packages, `NAME` or `NAME=VERSION`; what they depend on comes with them.
+        /// `NAME [amd64]` is for that architecture alone.
         packages: Vec<Spanned<String>> = "packages",
         /// Packages that are left out though others depend on them.
         exclude: Option<Vec<Spanned<String>>> = "exclude",

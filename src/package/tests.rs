@@ -86,6 +86,21 @@ fn builds_once_and_alike() {
 }
 
 #[test]
+fn takes_the_packages_of_its_architecture() {
+    let recipe = "image: x\nbuilder:\n  debian:\n    packages:\n      - all\n      \
+        - for-pc [amd64 386]\n      - for-arm=1.0 [arm64]\n";
+    let recipe: Recipe = crate::manifest::read(recipe, "build.yml").unwrap();
+    let debian = recipe.builder.unwrap().debian.unwrap();
+    let names = |arch: &str| -> Vec<String> {
+        let request = request(&debian, &Platform::linux(arch)).unwrap();
+        request.packages.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names("amd64"), ["all", "for-pc"]);
+    assert_eq!(names("arm64"), ["all", "for-arm (= 1.0)"]);
+    assert_eq!(names("arm"), ["all"]);
+}
+
+#[test]
 fn is_a_source() {
     let dir = package(RECIPE);
     let (_cache, packages) = packages();

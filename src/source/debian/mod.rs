@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 
 pub use filter::Filter;
+pub use suite::architecture;
 
 use self::index::Package;
 use self::relation::Target;

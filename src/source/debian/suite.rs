@@ -142,7 +142,7 @@ impl Reader<'_> {
 }
 
 /// Returns Debian's name of a platform's architecture.
-pub(super) fn architecture(platform: &Platform) -> Result<&'static str> {
+pub fn architecture(platform: &Platform) -> Result<&'static str> {
     Ok(match platform.architecture.as_str() {
         "amd64" => "amd64",
         "arm64" => "arm64",
