@@ -28,12 +28,14 @@ const KERNEL: &str = "kernel8.img";
 const INITRD: &str = "initrd.img";
 /// Names of device trees in the kernel's own sources, and what the firmware
 /// calls the same: it looks for either, by its version.
-const TREES: [(&str, &str); 5] = [
+const TREES: [(&str, &str); 6] = [
     ("bcm2837-rpi-3-b.dtb", "bcm2710-rpi-3-b.dtb"),
     ("bcm2837-rpi-3-b-plus.dtb", "bcm2710-rpi-3-b-plus.dtb"),
     ("bcm2837-rpi-cm3-io3.dtb", "bcm2710-rpi-cm3.dtb"),
     ("bcm2837-rpi-zero-2-w.dtb", "bcm2710-rpi-zero-2-w.dtb"),
     ("bcm2837-rpi-zero-2-w.dtb", "bcm2710-rpi-zero-2.dtb"),
+    // The second stepping of the Raspberry Pi 5's chip.
+    ("bcm2712-d-rpi-5-b.dtb", "bcm2712d0-rpi-5-b.dtb"),
 ];
 /// "ARM\x64", 56 bytes from the beginning of a kernel: "Booting AArch64 Linux".
 const MAGIC: [u8; 4] = *b"ARM\x64";

@@ -34,7 +34,7 @@ type Board = (&'static str, &'static [&'static str], &'static [&'static str]);
 const BOARDS: [Board; 3] = [
     ("3", &["bcm2837-rpi-", "bcm2710-rpi-"], &["sdhci_iproc", "bcm2835"]),
     ("4", &["bcm2711-rpi-"], &["sdhci_iproc"]),
-    ("5", &["bcm2712-rpi-", "bcm2712d0-rpi-"], &["sdhci_brcmstb"]),
+    ("5", &["bcm2712-rpi-", "bcm2712-d-rpi-", "bcm2712d0-rpi-"], &["sdhci_brcmstb"]),
 ];
 /// The serial ports of a Raspberry Pi 5, and of 3 and 4, and the screen.
 const CONSOLES: [&str; 3] = ["ttyAMA10,115200", "ttyS1,115200", "tty0"];

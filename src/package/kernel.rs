@@ -4,7 +4,8 @@
 //! compressed as a whole, and init need not know xz. The index that init
 //! reads in place of depmod's files is made on the way, and depmod's
 //! `modules.dep` for other inits. Device trees come along where Debian has
-//! them.
+//! them. From Linux 7 on its packages have the kernel and the device trees
+//! beside the modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -100,7 +101,13 @@ fn find(store: &Store, layers: &[Descriptor]) -> Result<Found> {
                 && let Some((version, path)) = rest.split_once('/')
             {
                 found.versions.insert(version.to_owned());
-                found.modules.insert(path.to_owned(), piece);
+                if path == "vmlinuz" {
+                    found.kernels.insert(version.to_owned(), piece);
+                } else if let Some(tree) = path.strip_prefix("dtb/") {
+                    found.trees.insert(format!("usr/lib/linux-image-{version}/{tree}"), piece);
+                } else {
+                    found.modules.insert(path.to_owned(), piece);
+                }
             } else if path.starts_with("usr/lib/linux-image-") && path.ends_with(".dtb") {
                 found.trees.insert(path, piece);
             }
@@ -175,26 +182,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brings_device_trees_along() {
+    fn finds_kernel_and_device_trees() {
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(place.path()).unwrap();
-        let mut tar = Vec::new();
-        let mut layer = LayerWriter::new(&mut tar);
         let tree = "usr/lib/linux-image-6/broadcom/bcm2711-rpi-4-b.dtb";
-        for path in ["boot/vmlinuz-6", "usr/lib/modules/6/modules.builtin", tree] {
-            layer.file(path.as_bytes(), 0o644, 1, &b"x"[..]).unwrap();
+        // As packages have them up to Linux 6, and since.
+        for (kernel, packed) in [
+            ("boot/vmlinuz-6", tree),
+            ("usr/lib/modules/6/vmlinuz", "usr/lib/modules/6/dtb/broadcom/bcm2711-rpi-4-b.dtb"),
+        ] {
+            let mut tar = Vec::new();
+            let mut layer = LayerWriter::new(&mut tar);
+            for path in [kernel, "usr/lib/modules/6/modules.builtin", packed] {
+                layer.file(path.as_bytes(), 0o644, 1, &b"x"[..]).unwrap();
+            }
+            layer.finish().unwrap();
+            let digest = store.put(&tar).unwrap();
+            let layers = [Descriptor::new(crate::oci::MEDIA_LAYER, digest, tar.len() as u64)];
+            let mut made = Vec::new();
+            write(&store, &layers, &mut made).unwrap();
+            let entries = crate::store::read_entries(&mut &made[..]).unwrap();
+            assert!(entries.iter().any(|entry| entry.path == b"kernel"));
+            let modules = entries.iter().find(|entry| entry.path == b"kernel.tar").unwrap();
+            let EntryKind::File { offset, len, .. } = modules.kind else {
+                panic!("expected a file")
+            };
+            let inner = &made[offset as usize..][..len as usize];
+            let entries = crate::store::read_entries(&mut &inner[..]).unwrap();
+            let names: Vec<_> =
+                entries.iter().map(|entry| String::from_utf8_lossy(&entry.path)).collect();
+            assert!(names.iter().any(|name| name == tree), "{names:?}");
+            assert!(!names.iter().any(|name| name.ends_with("vmlinuz")), "{names:?}");
         }
-        layer.finish().unwrap();
-        let digest = store.put(&tar).unwrap();
-        let layers = [Descriptor::new(crate::oci::MEDIA_LAYER, digest, tar.len() as u64)];
-        let mut made = Vec::new();
-        write(&store, &layers, &mut made).unwrap();
-        let entries = crate::store::read_entries(&mut &made[..]).unwrap();
-        let modules = entries.iter().find(|entry| entry.path == b"kernel.tar").unwrap();
-        let EntryKind::File { offset, len, .. } = modules.kind else { panic!("expected a file") };
-        let inner = &made[offset as usize..][..len as usize];
-        let entries = crate::store::read_entries(&mut &inner[..]).unwrap();
-        assert!(entries.iter().any(|entry| entry.path == tree.as_bytes()));
     }
 
     #[test]
