@@ -53,23 +53,20 @@ pub(super) fn read(place: &str, packed: &Span) -> Result<Kernel> {
 /// Tells the machine and the release of a kernel.
 fn told(span: &Span) -> Result<(Option<&'static str>, Option<String>)> {
     let head = span.bytes(0, 0x300)?;
-    let at = |offset: usize, magic: &[u8]| {
-        head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
-    };
-    let machine = if at(0x202, b"HdrS") {
-        Some("amd64")
-    } else if at(0x38, b"ARM\x64") {
-        Some("arm64")
-    } else if at(0x38, b"RSC\x05") {
-        Some("riscv64")
-    } else {
-        None
-    };
+    let machine = machine(&head);
     let release = match machine {
         Some("amd64") => of_pc(&head, span)?,
         _ => searched(span)?,
     };
     Ok((machine, release))
+}
+
+/// Tells the machine by how a kernel begins.
+pub(super) fn machine(head: &[u8]) -> Option<&'static str> {
+    const MARKS: [(usize, &[u8], &str); 3] =
+        [(0x202, b"HdrS", "amd64"), (0x38, b"ARM\x64", "arm64"), (0x38, b"RSC\x05", "riscv64")];
+    let marked = |at: usize, mark: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(mark));
+    MARKS.iter().find(|(at, mark, _)| marked(*at, mark)).map(|(.., machine)| *machine)
 }
 
 /// "kernel_version": a pointer to the version string, less 0x200.

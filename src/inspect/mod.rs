@@ -22,6 +22,7 @@ pub mod place;
 mod set;
 mod span;
 mod start;
+pub mod target;
 mod volume;
 
 use std::fs::File;

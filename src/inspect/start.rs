@@ -64,10 +64,10 @@ impl Start {
 
 /// What a boot loader's entry names, by path.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Entry {
-    kernel: String,
-    initrd: Option<String>,
-    cmdline: String,
+pub(super) struct Entry {
+    pub(super) kernel: String,
+    pub(super) initrd: Option<String>,
+    pub(super) cmdline: String,
 }
 
 /// Returns what a command line names as the root's partition.
@@ -238,12 +238,7 @@ impl Image {
 
     /// Adds what a Raspberry Pi starts.
     fn start_pi(&mut self, index: usize) -> Result<()> {
-        let tree = &self.volumes[index].tree;
-        let Some(id) = find(tree, "config.txt") else { return Ok(()) };
-        let config = text(tree, id).context("reading /config.txt")?;
-        let cmdline = find(tree, "cmdline.txt").map(|id| text(tree, id)).transpose()?;
-        let mut entry = pi(&config, &|path| find(tree, path).is_some());
-        entry.cmdline = cmdline.unwrap_or_default().trim().to_owned();
+        let Some(entry) = of_card(&self.volumes[index].tree)? else { return Ok(()) };
         let start = Start::new("Raspberry Pi", &["config.txt".to_owned()]);
         self.add_entry(start, index, "", &entry)
     }
@@ -254,10 +249,7 @@ impl Image {
         let file = |path: &str| -> Option<Content> {
             let inner =
                 if path.starts_with('/') { path.into() } else { format!("{folder}/{path}") };
-            match &tree.get(find(tree, &inner)?).kind {
-                Kind::File(content) => Some(content.clone()),
-                _ => None,
-            }
+            content(tree, &inner)
         };
         let (kernel, initrd) = (file(&entry.kernel), entry.initrd.as_deref().map(file));
         let mut start = start.step(entry.kernel.clone());
@@ -283,8 +275,27 @@ impl Image {
     }
 }
 
+/// Reads what a Raspberry Pi starts from a boot folder; `None` where there is
+/// no `config.txt`.
+pub(super) fn of_card(tree: &Tree) -> Result<Option<Entry>> {
+    let Some(id) = find(tree, "config.txt") else { return Ok(None) };
+    let config = text(tree, id).context("reading /config.txt")?;
+    let cmdline = find(tree, "cmdline.txt").map(|id| text(tree, id)).transpose()?;
+    let mut entry = pi(&config, &|path| find(tree, path).is_some());
+    entry.cmdline = cmdline.unwrap_or_default().trim().to_owned();
+    Ok(Some(entry))
+}
+
+/// Returns the contents of a file, found as FAT does.
+pub(super) fn content(tree: &Tree, path: &str) -> Option<Content> {
+    match &tree.get(find(tree, path)?).kind {
+        Kind::File(content) => Some(content.clone()),
+        _ => None,
+    }
+}
+
 /// Finds a path as FAT does: whatever the case of its letters.
-fn find(tree: &Tree, path: &str) -> Option<Id> {
+pub(super) fn find(tree: &Tree, path: &str) -> Option<Id> {
     let names = path.split('/').filter(|name| !name.is_empty() && *name != ".");
     names.into_iter().try_fold(tree.root(), |dir, name| {
         tree.child(dir, name.as_bytes()).or_else(|| {

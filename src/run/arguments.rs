@@ -46,6 +46,8 @@ pub struct Direct {
     pub kernel: PathBuf,
     /// The initrd.
     pub initrd: Option<PathBuf>,
+    /// The device tree, where the machine has none.
+    pub tree: Option<PathBuf>,
     /// The kernel's command line.
     pub cmdline: String,
 }
@@ -121,6 +123,10 @@ pub struct Plan {
 /// Builds QEMU's arguments.
 pub fn build(plan: &Plan) -> Vec<String> {
     let mut line = Line::default();
+    if is_board(plan.machine) {
+        board(&mut line, plan);
+        return line.0;
+    }
     machine(&mut line, plan);
     firmware(&mut line, plan);
     console(&mut line, plan);
@@ -156,7 +162,7 @@ fn machine(line: &mut Line, plan: &Plan) {
     // Several CPUs on several threads of the emulator make kernels panic that patch themselves.
     let threads = if plan.accel == "tcg" && plan.cpus > 1 { ",thread=single" } else { "" };
     line.add("-accel", format!("{}{threads}", plan.accel));
-    line.add("-cpu", if plan.accel == "tcg" { "max" } else { "host" });
+    line.add("-cpu", cpu(plan));
     line.add("-smp", plan.cpus.to_string());
     line.add("-m", plan.memory.to_string());
     line.add("-uuid", &plan.uuid);
@@ -165,6 +171,44 @@ fn machine(line: &mut Line, plan: &Plan) {
     line.add("-no-reboot", "");
     line.add("-object", "rng-random,id=rng0,filename=/dev/urandom");
     line.add("-device", format!("virtio-rng-{},rng=rng0", plan.machine.transport));
+}
+
+fn cpu(plan: &Plan) -> &'static str {
+    match (plan.accel.as_str(), plan.machine.arch) {
+        // Signed pointers by a cheap hash: by the architecture's own, a guest takes
+        // twice as long for everything.
+        ("tcg", "aarch64") => "max,pauth-impdef=on",
+        ("tcg", _) => "max",
+        _ => "host",
+    }
+}
+
+/// Says whether a machine is a board, which takes nothing but what it has.
+pub fn is_board(machine: &Machine) -> bool {
+    machine.transport == "none"
+}
+
+/// A Raspberry Pi 3: four CPUs, 1 GiB of memory, a card, and a network by USB. Its
+/// console is the second serial port.
+fn board(line: &mut Line, plan: &Plan) {
+    line.add("-machine", plan.machine.machine);
+    line.add("-accel", format!("{},thread=single", plan.accel));
+    line.add("-pidfile", plan.pid_file.to_string_lossy());
+    line.add("-nodefaults", "");
+    line.add("-no-reboot", "");
+    firmware(line, plan);
+    line.add("-serial", "null");
+    console(line, plan);
+    for drive in &plan.drives {
+        line.add("-drive", format!("if=sd,format={},file={}", drive.format, escaped(&drive.file)));
+    }
+    if let Some(netdev) = &plan.netdev {
+        line.add("-netdev", netdev);
+        line.add("-device", format!("usb-net,netdev=net0,mac={}", plan.mac));
+    }
+    for device in &plan.devices {
+        line.add("-device", device);
+    }
 }
 
 fn firmware(line: &mut Line, plan: &Plan) {
@@ -180,6 +224,9 @@ fn firmware(line: &mut Line, plan: &Plan) {
         line.add("-kernel", direct.kernel.to_string_lossy());
         if let Some(initrd) = &direct.initrd {
             line.add("-initrd", initrd.to_string_lossy());
+        }
+        if let Some(tree) = &direct.tree {
+            line.add("-dtb", tree.to_string_lossy());
         }
         if !direct.cmdline.is_empty() {
             line.add("-append", &direct.cmdline);
@@ -197,6 +244,8 @@ fn console(line: &mut Line, plan: &Plan) {
         }
     }
     match (plan.gui, &plan.console) {
+        // Its own screen.
+        (true, _) if is_board(plan.machine) => {}
         (true, _) if plan.machine.ide => line.add("-device", "VGA"),
         // A machine without a keyboard of its own.
         (true, _) => {
@@ -361,6 +410,7 @@ mod tests {
         plan.direct = Some(Direct {
             kernel: "a-kernel".into(),
             initrd: Some("a-initrd.img".into()),
+            tree: None,
             cmdline: "console=ttyS0 x".into(),
         });
         plan.netdev = Some("user,id=net0".into());
@@ -379,14 +429,36 @@ mod tests {
     }
 
     #[test]
+    fn starts_a_board_with_what_it_has() {
+        let mut plan = plan("aarch64");
+        plan.machine = &machine::RASPBERRY;
+        plan.direct = Some(Direct {
+            kernel: "k".into(),
+            initrd: None,
+            tree: Some("t.dtb".into()),
+            cmdline: "x".into(),
+        });
+        plan.drives = vec![Drive::new(Path::new("card.qcow2"), "qcow2")];
+        plan.netdev = Some("user,id=net0".into());
+        assert_eq!(
+            build(&plan).join(" "),
+            "-machine raspi3b -accel tcg,thread=single -pidfile /s/qemu.pid -nodefaults -no-reboot \
+             -kernel k -dtb t.dtb -append x -serial null -serial stdio -nographic \
+             -drive if=sd,format=qcow2,file=card.qcow2 -netdev user,id=net0 \
+             -device usb-net,netdev=net0,mac=m"
+        );
+    }
+
+    #[test]
     fn starts_disks_and_cds() {
         let mut plan = plan("aarch64");
         plan.firmware = Some(Firmware::Split { code: "/f/CODE".into(), vars: "/s/VARS".into() });
         plan.drives = vec![Drive::new(Path::new("a,b.qcow2"), "qcow2")];
         plan.cds = vec!["data.iso".into()];
         plan.console = Console::Streams { keys: true };
+        let start = START.replace("-cpu max", "-cpu max,pauth-impdef=on");
         let expected = format!(
-            "-machine virt {START} -device virtio-rng-pci,rng=rng0 \
+            "-machine virt {start} -device virtio-rng-pci,rng=rng0 \
              -drive if=pflash,format=raw,readonly=on,file=/f/CODE \
              -drive if=pflash,format=raw,file=/s/VARS -serial mon:stdio -nographic \
              -drive if=none,id=disk0,format=qcow2,file=a,,b.qcow2 \

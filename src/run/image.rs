@@ -139,7 +139,7 @@ impl Looker<'_> {
         };
         let file = beside(prefix, "-cmdline");
         let mut cmdline = match fs::read_to_string(&file) {
-            Ok(text) => text.trim().to_owned(),
+            Ok(text) => self.heard(text.trim().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.console(),
             Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
         };
@@ -148,7 +148,7 @@ impl Looker<'_> {
             cmdline.push_str(self.bus.first);
         }
         let drive = root.map(|root| Drive { read_only: true, ..Drive::new(&root, "raw") });
-        let direct = Direct { kernel, initrd, cmdline: self.extended(cmdline) };
+        let direct = Direct { kernel, initrd, tree: None, cmdline: self.extended(cmdline) };
         Ok(Image { boot: Boot::Kernel(direct, drive), uefi: hints.uefi })
     }
 
@@ -160,7 +160,7 @@ impl Looker<'_> {
             return self.prefix(&prefix, hints);
         }
         let cmdline = self.extended(self.console());
-        let direct = Direct { kernel: path.to_owned(), initrd: None, cmdline };
+        let direct = Direct { kernel: path.to_owned(), initrd: None, tree: None, cmdline };
         Ok(Image { boot: Boot::Kernel(direct, None), uefi: hints.uefi })
     }
 
@@ -243,12 +243,21 @@ impl Looker<'_> {
 
     /// The command line for a kernel that came without one.
     fn console(&self) -> String {
-        match self.machine.arch {
-            "aarch64" => "console=ttyAMA0",
-            "s390x" => "console=ttysclp0",
-            _ => "console=ttyS0",
+        format!("console={}", self.machine.console)
+    }
+
+    /// Lets a kernel that speaks to the serial port of a PC be heard on another machine.
+    fn heard(&self, mut cmdline: String) -> String {
+        let console = self.machine.console;
+        let named = |wanted: &str| {
+            let names = cmdline.split_whitespace().filter_map(|word| word.strip_prefix("console="));
+            names.filter_map(|name| name.split(',').next()).any(|name| name == wanted)
+        };
+        if named("ttyS0") && !named(console) {
+            cmdline.push_str(" console=");
+            cmdline.push_str(console);
         }
-        .to_owned()
+        cmdline
     }
 
     fn extended(&self, mut cmdline: String) -> String {
@@ -275,6 +284,16 @@ fn iso_boots(kind: Option<Kind>) -> Boots {
         Some(Kind::Iso(boots)) => boots,
         _ => Boots::default(),
     }
+}
+
+/// Finds the file that tells for which machine an image is: of a kernel and what belongs
+/// to it, the kernel.
+pub fn telling(path: &Path) -> PathBuf {
+    let ends = ROOTS.iter().chain(&["-initrd.img"]);
+    let mut prefixes = ends.filter_map(|end| without(path, end)).chain([path.to_owned()]);
+    let is_prefix = |prefix: &PathBuf| *prefix != path || !path.is_file();
+    let kernel = prefixes.find(|prefix| is_prefix(prefix) && beside(prefix, "-kernel").is_file());
+    kernel.map_or_else(|| path.to_owned(), |prefix| beside(&prefix, "-kernel"))
 }
 
 /// Adds to the name of a file.
@@ -318,6 +337,7 @@ mod tests {
         let expected = Direct {
             kernel: beside(&prefix, "-kernel"),
             initrd: Some(beside(&prefix, "-initrd.img")),
+            tree: None,
             cmdline: "quiet more".into(),
         };
         for path in [prefix.clone(), beside(&prefix, "-kernel"), beside(&prefix, "-initrd.img")] {
@@ -329,6 +349,32 @@ mod tests {
         let Boot::Kernel(direct, Some(drive)) = image.boot else { panic!("{image:?}") };
         assert_eq!(direct.cmdline, "quiet root=/dev/vda more");
         assert!(drive.read_only);
+    }
+
+    #[test]
+    fn is_heard_on_each_machine() {
+        for (arch, given, expected) in [
+            ("x86_64", "console=ttyS0,115200 quiet", "console=ttyS0,115200 quiet"),
+            ("aarch64", "console=ttyS0 quiet", "console=ttyS0 quiet console=ttyAMA0"),
+            ("aarch64", "console=ttyAMA0 console=ttyS0", "console=ttyAMA0 console=ttyS0"),
+            ("aarch64", "console=tty0", "console=tty0"),
+        ] {
+            assert_eq!(looker(arch).heard(given.to_owned()), expected);
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_of_what_belongs_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = folder.path().join("lk");
+        let kernel = beside(&prefix, "-kernel");
+        let (initrd, disc) = (beside(&prefix, "-initrd.img"), beside(&prefix, ".iso"));
+        [&initrd, &disc].into_iter().for_each(|path| fs::write(path, "").unwrap());
+        assert_eq!(telling(&disc), disc);
+        fs::write(&kernel, "").unwrap();
+        for path in [&prefix, &kernel, &initrd] {
+            assert_eq!(telling(path), kernel);
+        }
     }
 
     #[test]

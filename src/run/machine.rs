@@ -2,7 +2,8 @@
 //!
 //! Firmware is looked for in the places where Debian, Fedora, Arch, SUSE and
 //! Homebrew put it. A file of code with one of variables beside it is used as
-//! two flash chips, a combined file as one.
+//! two flash chips, a combined file as one. A Raspberry Pi stands apart: what
+//! it is given is not for us to choose.
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,11 @@ pub struct Machine {
     pub go: &'static str,
     /// The value of `-machine`.
     pub machine: &'static str,
-    /// The suffix of virtio devices: `pci`, or `ccw` on s390x.
+    /// The suffix of virtio devices: `pci`, or `ccw` on s390x; `none` on a board
+    /// that has what it has.
     pub transport: &'static str,
+    /// The guest's name of its serial console.
+    pub console: &'static str,
     /// Whether it has an IDE controller for the CD.
     pub ide: bool,
     /// Whether its firmware can start a disk without UEFI.
@@ -41,6 +45,7 @@ pub const MACHINES: &[Machine] = &[
         // Not q35: Debian's cloud kernel has no driver for its SATA, but one for this IDE.
         machine: "pc",
         transport: "pci",
+        console: "ttyS0",
         ide: true,
         bios: true,
         package: "qemu-system-x86",
@@ -65,6 +70,7 @@ pub const MACHINES: &[Machine] = &[
         go: "arm64",
         machine: "virt",
         transport: "pci",
+        console: "ttyAMA0",
         ide: false,
         bios: false,
         package: "qemu-system-arm",
@@ -88,6 +94,7 @@ pub const MACHINES: &[Machine] = &[
         go: "riscv64",
         machine: "virt",
         transport: "pci",
+        console: "ttyS0",
         ide: false,
         bios: false,
         package: "qemu-system-misc",
@@ -108,6 +115,7 @@ pub const MACHINES: &[Machine] = &[
         go: "s390x",
         machine: "s390-ccw-virtio",
         transport: "ccw",
+        console: "ttysclp0",
         ide: false,
         bios: true,
         package: "qemu-system-misc",
@@ -115,6 +123,20 @@ pub const MACHINES: &[Machine] = &[
         firmware: &[],
     },
 ];
+
+/// QEMU's Raspberry Pi, which starts cards: it has fixed CPUs, memory and devices.
+pub const RASPBERRY: Machine = Machine {
+    arch: "aarch64",
+    go: "arm64",
+    machine: "raspi3b",
+    transport: "none",
+    console: "ttyS1",
+    ide: false,
+    bios: false,
+    package: "qemu-system-arm",
+    firmware_package: "",
+    firmware: &[],
+};
 
 /// UEFI firmware on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]

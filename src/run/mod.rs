@@ -9,6 +9,7 @@
 pub mod accel;
 pub mod arguments;
 pub mod backend;
+pub mod card;
 pub mod complaint;
 pub mod disk;
 pub mod image;
@@ -42,6 +43,7 @@ use self::machine::{Firmware, Machine};
 use self::network::{Network, Published};
 use self::process::Program;
 use self::session::{End, Ports, Watch};
+use crate::inspect::target::{self, Target};
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -132,11 +134,14 @@ pub fn run(
     out: &mut dyn Write,
     tell: &dyn Fn(&str),
 ) -> Result<Outcome> {
-    let machine = machine::find(options.arch.as_deref().unwrap_or(&host.arch))?;
+    let path = unpacked(options, tell)?;
+    let machine = machine_for(&path, options.arch.as_deref(), &host.arch)?;
     let cmdline = options.cmdline.as_deref();
     let looker = Looker { machine, bus: options.bus, cmdline, search: &host.search };
-    let path = unpacked(options, tell)?;
-    let image = looker.find(&path, options.hints)?;
+    let image = match arguments::is_board(machine) {
+        true => on_a_board(&path, options, &host.search)?,
+        false => looker.find(&path, options.hints)?,
+    };
     let qemu = match &options.qemu {
         Some(qemu) => qemu.clone(),
         None => {
@@ -152,13 +157,17 @@ pub fn run(
     }
     let state = state(options)?;
     let probe = accel::Probe { qemu: &qemu, machine, host: &host.arch, cache: &host.cache };
-    let accel = accel::choose(options.accel.as_deref(), probe)?;
+    // No host has these boards' CPUs.
+    let wanted = if arguments::is_board(machine) { Some("tcg") } else { options.accel.as_deref() };
+    let accel = accel::choose(wanted, probe)?;
     accel.note.iter().for_each(|note| tell(note));
     let shares = share::serve(&options.shares, options.virtiofsd.as_deref(), &state, &host.search)?;
     let mut plan = plan(options, machine, &image, &state, &host.search)?;
     plan.accel = accel.name;
     assure(&mut plan);
-    plan.memory = memory(options, &image, tell)?;
+    if !arguments::is_board(machine) {
+        plan.memory = memory(options, &image, tell)?;
+    }
     plan.shares.clone_from(&shares.sockets);
     if arguments::surplus(&plan) > 0 {
         bail!("{} has no room for {} disks on {}", machine.arch, plan.drives.len(), plan.bus.name);
@@ -172,6 +181,40 @@ pub fn run(
     let ending = session::run(&program, ports, &options.watch, out).map_err(complaint::hinted)?;
     ending.said.lines().for_each(tell);
     Ok(Outcome::Ended { end: ending.end, report: ending.report })
+}
+
+/// Chooses the machine: the one that was named, or the one that the image is for, or one
+/// like the host.
+fn machine_for(path: &Path, named: Option<&str>, host: &str) -> Result<&'static Machine> {
+    let named = named.map(machine::find).transpose()?;
+    let telling = image::telling(path);
+    // What is not there is told of by those who look for it.
+    let seen = telling.is_file().then(|| target::target(&telling)).transpose()?.flatten();
+    match (named, seen) {
+        (None, Some(Target::Raspberry)) => Ok(&machine::RASPBERRY),
+        (Some(named), Some(Target::Raspberry)) if named.go == machine::RASPBERRY.go => {
+            Ok(&machine::RASPBERRY)
+        }
+        (Some(named), _) => Ok(named),
+        (None, Some(Target::Machine(go))) => machine::find(go),
+        (None, None) => machine::find(host),
+    }
+}
+
+/// A card, and what the firmware of its board would start from it.
+fn on_a_board(path: &Path, options: &Options, search: &str) -> Result<Image> {
+    let more = !options.disks.is_empty() || options.data.is_some() || !options.shares.is_empty();
+    if more || options.usb || options.hints.uefi {
+        bail!("QEMU's Raspberry Pi has no disk but its card, and no UEFI");
+    }
+    let (mut direct, drive) = card::prepare(path, &state(options)?, search)?;
+    let cpus = options.cpus.min(4);
+    direct.cmdline.push_str(&format!(" maxcpus={cpus}"));
+    if let Some(more) = &options.cmdline {
+        direct.cmdline.push(' ');
+        direct.cmdline.push_str(more);
+    }
+    Ok(Image { boot: Boot::Kernel(direct, Some(drive)), uefi: false })
 }
 
 /// Returns the image's path, or that of the disk which was packed in it.
