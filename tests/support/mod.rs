@@ -8,6 +8,7 @@
     reason = "a test says what it skips, and looks for programs where the host has them"
 )]
 
+pub(crate) mod cloud;
 pub(crate) mod guest;
 pub(crate) mod initrd;
 pub(crate) mod layout;
