@@ -2,8 +2,14 @@
 //! manifest of digests beside it. An OVA is a tar of the text, the manifest
 //! and the disk, in this order.
 //!
-//! Follows "Open Virtualization Format Specification" 1.1 (DSP0243), and 2.1
-//! for digests by SHA-256, which all that import OVF today take.
+//! Follows "Open Virtualization Format Specification" 1.1 (DSP0243), whose
+//! schema (DSP8023) finds nothing amiss, and 2.1 for digests by SHA-256, which
+//! VirtualBox takes since 5.0 and ESXi since 6.5.
+//!
+//! Where the two differ, this keeps to what both read: VirtualBox takes a
+//! disk's capacity for bytes, whatever its unit, memory for MiB only by the
+//! unit `byte * 2^20`, and, before 7, SATA by no other name than `AHCI`, which
+//! VMware knows beside its own and from the hardware of `vmx-10` on.
 
 use std::fmt::Write as _;
 

@@ -25,6 +25,20 @@ pub(super) struct Disk {
     pub(super) sector: u32,
 }
 
+/// The sizes that a disk may have: multiples of `unit` bytes from `least` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// The smallest, in bytes.
+    pub(super) least: u64,
+    /// What all are multiples of, in bytes.
+    pub(super) unit: u64,
+}
+
+impl Sizes {
+    /// Any size.
+    pub(super) const ANY: Self = Self { least: 0, unit: 1 };
+}
+
 /// Lays out a disk of a format of moby's own: for either firmware, its root a
 /// partition of its own.
 pub(super) fn own(system: &System, output: &Output<'_>) -> Result<Disk> {
@@ -39,16 +53,16 @@ pub(super) fn plan(
     wanted: Firmware,
     default: Option<Root>,
 ) -> Result<Disk> {
-    plan_in(system, output, wanted, default, 1)
+    plan_in(system, output, wanted, default, Sizes::ANY)
 }
 
-/// Lays out a disk, as [`plan`] does, of a multiple of `unit` bytes.
+/// Lays out a disk, as [`plan`] does, of one of some sizes.
 pub(super) fn plan_in(
     system: &System,
     output: &Output<'_>,
     wanted: Firmware,
     default: Option<Root>,
-    unit: u64,
+    sizes: Sizes,
 ) -> Result<Disk> {
     let Contents { start, options } = contents(system, output, default, None)?;
     let id = options.id;
@@ -61,25 +75,25 @@ pub(super) fn plan_in(
         wanted => wanted,
     };
     let sector = options.sector;
-    let image = fit("the disk", &system.tree, options, unit, &|options| {
+    let image = fit("the disk", &system.tree, options, sizes, &|options| {
         boot::disk(wanted, &output.options.loaders, &start, options)
     })?;
     Ok(Disk { image, id, sector })
 }
 
 /// Lays out by `plan` what is to have the size that `options` has, or as
-/// little as holds all, rounded up to `unit` bytes. Refuses a tree that does
+/// little as holds all, rounded up to one of `sizes`. Refuses a tree that does
 /// not fit; `what` names the medium.
 pub(super) fn fit(
     what: &str,
     tree: &Tree,
     mut options: DiskOptions,
-    unit: u64,
+    sizes: Sizes,
     plan: &dyn Fn(&DiskOptions) -> Result<Extents>,
 ) -> Result<Extents> {
     let size = options.size.take();
     let image = plan(&options)?;
-    let size = size.unwrap_or(image.len()).next_multiple_of(unit);
+    let size = size.unwrap_or(image.len()).max(sizes.least).next_multiple_of(sizes.unit);
     if image.len() > size {
         return Err(too_large(what, tree, image.len(), size));
     }

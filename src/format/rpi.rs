@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::disk::{self, Contents};
+use super::disk::{self, Contents, Sizes};
 use super::driver::Drivers;
 use super::root::Root;
 use super::{Format, Output, able, console, loader};
@@ -60,7 +60,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     let default = default_root(&system, output)?;
     let Contents { start, options } = disk::contents(&system, output, default, Some(Scheme::Mbr))?;
     let settings = settings(&system.tree)?;
-    let image = disk::fit("the card", &system.tree, options, 1, &|options| {
+    let image = disk::fit("the card", &system.tree, options, Sizes::ANY, &|options| {
         boot::card(&output.options.loaders, &start, &trees, &settings, options)
     })?;
     output.image("-rpi.img", &image)
