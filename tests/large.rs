@@ -1,7 +1,8 @@
-//! A large system: three gigabytes of files, which are built in little memory,
-//! and boot and are served in 512 MB, for the root stays on the disk.
+//! Large systems: three gigabytes of files, which are built in little memory,
+//! and boot and are served in 512 MB, for the root stays on the disk; and a
+//! unified kernel image of more than 600 MB, which `moby run` puts on a disk.
 //!
-//! Takes minutes and ten gigabytes of disk: with MOBY_SOAK=true only.
+//! They take minutes and ten gigabytes of disk: with MOBY_SOAK=true only.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -26,9 +28,7 @@ use support::guest::{Guest, free_port, page, turn};
 use support::{package_cache, succeed};
 
 const MIB: u64 = 1 << 20;
-/// The files: of noise, which cannot be compressed, and of text.
-const NOISE: usize = 64;
-const TEXT: usize = 32;
+/// Size of a file: they are of noise, which cannot be compressed, and of text.
 const SIZE: u64 = 32 * MIB;
 /// What the build may take, in KiB.
 const BUILD_MEMORY: u64 = 150 * 1024;
@@ -70,7 +70,7 @@ fn write_text(path: &Path, seed: u64) {
 }
 
 /// Writes the manifest and its files: a web server whose pages are the files.
-fn write(folder: &Path) {
+fn write(folder: &Path, noise: usize, text_files: usize) {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg");
     let packages = packages.display();
     let mut text = format!(
@@ -96,10 +96,10 @@ files:
   - {{path: data/index.html, contents: "a large system"}}
 "#
     );
-    for number in 0..NOISE + TEXT {
+    for number in 0..noise + text_files {
         let path = folder.join(format!("part-{number}"));
         let seed = number as u64 + 1;
-        if number < NOISE {
+        if number < noise {
             write_noise(&path, seed)
         } else {
             write_text(&path, seed)
@@ -111,11 +111,11 @@ files:
 
 /// Builds, and returns the most memory that it took, in KiB. The packages come
 /// from the shared cache; the gigabytes do not stay there.
-fn build(folder: &Path) -> u64 {
+fn build(folder: &Path, format: &str) -> u64 {
     fs::create_dir_all(package_cache()).unwrap();
     succeed(Command::new("cp").arg("-al").arg(package_cache()).arg(folder.join("cache")));
     let mut child = Command::new(env!("CARGO_BIN_EXE_moby"))
-        .args(["--cache", "cache", "build", "--format", "raw", "--dir", ".", "large.yml"])
+        .args(["--cache", "cache", "build", "--format", format, "--dir", ".", "large.yml"])
         .current_dir(folder)
         .stdin(Stdio::null())
         .spawn()
@@ -146,17 +146,43 @@ fn fetch(port: u16, path: &str) -> Vec<u8> {
     answer.split_off(body)
 }
 
+fn is_soak() -> bool {
+    let soak = std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true");
+    if !soak {
+        eprintln!("skipped: MOBY_SOAK is not true");
+    }
+    soak
+}
+
+#[test]
+fn an_efi_program_of_any_size_boots() {
+    let Some(_turn) = is_soak().then(turn).flatten() else { return };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    write(folder.path(), 20, 0);
+    build(folder.path(), "uki");
+    let image = folder.path().join("large.efi");
+    let size = fs::metadata(&image).unwrap().len();
+    assert!(size > 600_000_000, "{size}");
+    let port = free_port();
+    let begun = Instant::now();
+    let mut guest = Guest::start(&image, &["--publish", &format!("127.0.0.1:{port}:80")]);
+    let answer = guest.until("the page", |_| page(port));
+    assert!(answer.ends_with("a large system"), "{answer}");
+    eprintln!("an EFI program of {} MiB served after {:?}", size / MIB, begun.elapsed());
+    // The disk around it has none of its bytes.
+    let frame = fs::metadata(folder.path().join("large.efi-state/esp.img")).unwrap();
+    assert!(frame.blocks() * 512 < 4 * MIB, "{} blocks", frame.blocks());
+}
+
 #[test]
 fn three_gigabytes_boot_in_half_of_one() {
-    if !std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true") {
-        eprintln!("skipped: MOBY_SOAK is not true");
-        return;
-    }
-    let Some(_turn) = turn() else { return };
+    const NOISE: usize = 64;
+    const TEXT: usize = 32;
+    let Some(_turn) = is_soak().then(turn).flatten() else { return };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    write(folder.path());
+    write(folder.path(), NOISE, TEXT);
     let begun = Instant::now();
-    let peak = build(folder.path());
+    let peak = build(folder.path(), "raw");
     let took = begun.elapsed();
     let image = folder.path().join("large.img");
     let size = fs::metadata(&image).unwrap().len();

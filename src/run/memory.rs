@@ -7,9 +7,14 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+
+use crate::boot::pe;
+use crate::fs::Extents;
 
 /// The memory of a guest unless its initrd needs more, in MiB; LinuxKit's.
 pub const DEFAULT: u64 = 1024;
@@ -18,23 +23,61 @@ const REST: u64 = 90;
 /// How much gzip, xz and lz4 make of a system's files, guessed high.
 const RATIO: u64 = 4;
 
+/// How often an EFI program is in memory at once: as the firmware places it, and
+/// its initrd as the stub and as the kernel copies it, each in one piece.
+const COPIES: u64 = 4;
+/// What UEFI firmware needs besides, in MiB.
+const FIRMWARE: u64 = 192;
+
 const ZSTD: u32 = 0xfd2f_b528;
 
 /// Returns the least memory in MiB for a guest with this initrd.
 pub fn needed(initrd: &Path) -> Result<u64> {
-    let unpacked = unpacked(initrd).with_context(|| format!("reading {}", initrd.display()))?;
-    Ok(unpacked.div_ceil(1 << 20).saturating_mul(2).saturating_add(REST))
+    let whole = || {
+        let file = File::open(initrd)?;
+        let end = file.metadata()?.len();
+        unpacked(file, 0..end)
+    };
+    let unpacked = whole().with_context(|| format!("reading {}", initrd.display()))?;
+    Ok(room(unpacked))
 }
 
-/// Estimates the size of an initrd once unpacked, in bytes.
-fn unpacked(path: &Path) -> Result<u64> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
+/// Returns the least memory in MiB for a guest that starts this EFI program, with
+/// or without an initrd inside.
+pub fn needed_by_program(program: &Path) -> Result<u64> {
+    let both = || {
+        let file = Arc::new(File::open(program)?);
+        let image = Extents::of_file(&file)?;
+        // Another kind of program brings no initrd that we know of.
+        let sections = pe::sections(&image).unwrap_or_default();
+        let initrd = sections.iter().find(|section| section.name == ".initrd");
+        let part = |section: &pe::Section| {
+            let start = u64::from(section.offset);
+            start..start.saturating_add(section.len.into()).min(image.len())
+        };
+        let unpacked = match initrd.map(part) {
+            Some(part) => unpacked(File::open(program)?, part)?,
+            None => 0,
+        };
+        Ok::<_, anyhow::Error>((image.len(), unpacked))
+    };
+    let (len, unpacked) = both().with_context(|| format!("reading {}", program.display()))?;
+    let copies = len.div_ceil(1 << 20).saturating_mul(COPIES).saturating_add(FIRMWARE);
+    Ok(room(unpacked).max(copies))
+}
+
+fn room(unpacked: u64) -> u64 {
+    unpacked.div_ceil(1 << 20).saturating_mul(2).saturating_add(REST)
+}
+
+/// Estimates the size of an initrd, which is a part of a file, once unpacked, in bytes.
+fn unpacked(mut file: File, part: Range<u64>) -> Result<u64> {
+    file.seek(SeekFrom::Start(part.start))?;
     let mut file = BufReader::new(file);
     let mut total = 0u64;
     loop {
         let start = file.stream_position()?;
-        let rest = size.saturating_sub(start);
+        let rest = part.end.saturating_sub(start);
         let mut magic = [0; 4];
         if rest < 4 {
             return Ok(total);
@@ -134,7 +177,7 @@ mod tests {
     fn estimate(bytes: &[u8]) -> u64 {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        unpacked(file.path()).unwrap()
+        unpacked(File::open(file.path()).unwrap(), 0..bytes.len() as u64).unwrap()
     }
 
     #[test]
@@ -166,5 +209,7 @@ mod tests {
         let raw = [b"0707".to_vec(), vec![1; (1 << 20) - 3]].concat();
         std::fs::write(file.path(), raw).unwrap();
         assert_eq!(needed(file.path()).unwrap(), 94);
+        // What is no program counts as one without an initrd.
+        assert_eq!(needed_by_program(file.path()).unwrap(), 2 * COPIES + FIRMWARE);
     }
 }

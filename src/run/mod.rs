@@ -12,6 +12,7 @@ pub mod backend;
 pub mod card;
 pub mod complaint;
 pub mod disk;
+pub mod esp;
 pub mod image;
 pub mod machine;
 pub mod memory;
@@ -37,7 +38,7 @@ use moby_bundle::report::BootReport;
 use sha2::{Digest, Sha256};
 
 use self::arguments::{Bus, Console, Plan};
-use self::disk::{Disk, Drive};
+use self::disk::Disk;
 use self::image::{Boot, Hints, Image, Looker};
 use self::machine::{Firmware, Machine};
 use self::network::{Network, Published};
@@ -269,7 +270,7 @@ fn plan(
         }
         Boot::Disk(drive) => drives.push(drive.clone()),
         Boot::Cd(cd) => cds.push(cd.clone()),
-        Boot::Efi(program) => drives.push(esp(program, machine, state)?),
+        Boot::Efi(program) => drives.push(esp::disk(program, machine, state)?),
     }
     for (index, disk) in options.disks.iter().enumerate() {
         drives.push(disk::prepare(disk, index, state, search)?);
@@ -315,29 +316,6 @@ fn plan(
     })
 }
 
-/// Puts an EFI program where firmware looks for it, in a folder that QEMU shows as a disk.
-fn esp(program: &Path, machine: &Machine, state: &Path) -> Result<Drive> {
-    let name = match machine.arch {
-        "x86_64" => "BOOTX64.EFI",
-        "aarch64" => "BOOTAA64.EFI",
-        "riscv64" => "BOOTRISCV64.EFI",
-        arch => bail!("{arch} has no UEFI to start {} with", program.display()),
-    };
-    let root = state.join("esp");
-    let folder = root.join("EFI/BOOT");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let file = folder.join(name);
-    if file.exists() {
-        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
-    }
-    if fs::hard_link(program, &file).is_err() {
-        // Another file system.
-        fs::copy(program, &file).with_context(|| format!("copying {}", program.display()))?;
-    }
-    let drive = Drive::new(&root, "raw");
-    Ok(Drive { file: format!("fat:{}", drive.file), read_only: true, ..drive })
-}
-
 /// Gives the machine its own copy of the firmware's variables.
 fn own(firmware: Firmware, state: &Path) -> Result<Firmware> {
     let Firmware::Split { code, vars } = firmware else { return Ok(firmware) };
@@ -377,16 +355,17 @@ fn memory(options: &Options, image: &Image, tell: &dyn Fn(&str)) -> Result<u64> 
             Some(initrd) => memory::needed(initrd)?,
             None => 0,
         },
-        _ => 0,
+        Boot::Efi(program) => memory::needed_by_program(program)?,
+        Boot::Disk(_) | Boot::Cd(_) => 0,
     };
     match options.memory {
         Some(chosen) if chosen < needed => {
-            tell(&format!("{chosen} MB of memory may not hold the initrd: it needs {needed} MB"));
+            tell(&format!("{chosen} MB of memory may not hold the image: it needs {needed} MB"));
             Ok(chosen)
         }
         Some(chosen) => Ok(chosen),
         None if needed > memory::DEFAULT => {
-            tell(&format!("giving the guest {needed} MB of memory, for its initrd"));
+            tell(&format!("giving the guest {needed} MB of memory: its image needs that"));
             Ok(needed)
         }
         None => Ok(memory::DEFAULT),
