@@ -93,7 +93,8 @@ fn definition() -> clap::Command {
 
 /// Runs the command of this process's command line.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = run::spelled(std::env::args_os().collect(), &definition());
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let code = error.exit_code();

@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these comments are the help's own text")]
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,7 +52,8 @@ pub(super) struct Args {
     /// Add to the kernel's command line (not for disks and ISOs)
     #[arg(long, value_name = "TEXT")]
     cmdline: Option<String>,
-    /// Give it a disk: [file=]PATH[,size=1G][,format=qcow2]; made if missing
+    /// Give it a disk: [file=]PATH[,size=1G][,format=raw]; made if missing, as
+    /// qcow2 unless a format is named
     #[arg(long, value_name = "DISK")]
     disk: Vec<Disk>,
     /// What disks hang on: virtio, scsi, sata, ide, nvme or usb, which makes a
@@ -97,9 +99,12 @@ pub(super) struct Args {
     /// Go on in the background; prints the process id
     #[arg(long, conflicts_with_all = ["until", "timeout", "boot_report", "require_exit"])]
     detached: bool,
-    /// Open a window
+    /// Open a window; the serial console stays here
     #[arg(long)]
     gui: bool,
+    /// What LinuxKit once had; told from a slip of the finger
+    #[arg(long, hide = true)]
+    containerized: bool,
     /// The folder for disks and other state [default: PATH-state]
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
@@ -126,6 +131,22 @@ pub(super) struct Args {
     boot_report: Option<PathBuf>,
 }
 
+/// Writes options in the form that LinuxKit's had once, `-iso`, as `--iso`.
+pub(super) fn spelled(words: Vec<OsString>, definition: &clap::Command) -> Vec<OsString> {
+    let Some(at) = words.iter().position(|word| word == "run") else { return words };
+    let Some(run) = definition.find_subcommand("run") else { return words };
+    let known: Vec<&str> = run.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let meant = |word: &OsString| {
+        let name = word.to_str()?.strip_prefix('-')?.split('=').next()?;
+        known.contains(&name).then(|| format!("-{}", word.to_string_lossy()).into())
+    };
+    let spell = |(index, word)| match index > at {
+        true => meant(&word).unwrap_or(word),
+        false => word,
+    };
+    words.into_iter().enumerate().map(spell).collect()
+}
+
 fn bus(name: &str) -> Result<&'static Bus, String> {
     let names = || BUSES.iter().map(|bus| bus.name).collect::<Vec<_>>().join(", ");
     BUSES.iter().find(|bus| bus.name == name).ok_or_else(|| format!("expected one of {}", names()))
@@ -147,6 +168,7 @@ pub(super) fn run(args: &Args, cache: &Path) -> Result<u8> {
         search: env::var("PATH").unwrap_or_default(),
         arch: Platform::host().architecture,
         cache: cache.join("run"),
+        desktop: env::var("DISPLAY").or_else(|| env::var("WAYLAND_DISPLAY")).is_some(),
     };
     let outcome = run::run(&options, &host, &mut io::stdout(), &tell)?;
     match outcome {
@@ -167,6 +189,10 @@ pub(super) fn run(args: &Args, cache: &Path) -> Result<u8> {
 
 fn options(args: &Args) -> Result<Options> {
     let path = backend::path(&args.image)?;
+    if args.containerized {
+        let text = "moby starts this host's QEMU, in no container: leave out --containerized";
+        return Err(Usage(text.into()).into());
+    }
     if args.publish.len() > 1 {
         let mut hosts: Vec<_> = args.publish.iter().map(|p| (p.protocol, p.host)).collect();
         hosts.sort_unstable();
@@ -181,8 +207,8 @@ fn options(args: &Args) -> Result<Options> {
         }
         (None, None) => None,
     };
-    // LinuxKit's variable, which goes before its flag.
-    let accel = env::var("LINUXKIT_QEMU_ACCEL").or_else(|| args.accel.clone());
+    // LinuxKit's variable, which stands for its flag.
+    let accel = args.accel.clone().or_else(|| env::var("LINUXKIT_QEMU_ACCEL"));
     Ok(Options {
         path: path.into(),
         hints: Hints {
@@ -219,8 +245,6 @@ fn options(args: &Args) -> Result<Options> {
             until: args.until.clone(),
             timeout: args.timeout,
             report: args.boot_report.is_some(),
-            // Where the window is, if it is not on this screen.
-            shown: args.gui,
             signals: true,
         },
     })
@@ -322,13 +346,40 @@ mod tests {
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error:#}"));
         }
-        for line in
-            ["--gui", "a b c", "--disk= a", "--mem 0 a", "--data x --data-file y a", "vbox a"]
-        {
+        for line in [
+            "--gui",
+            "--containerized a",
+            "a b c",
+            "--disk= a",
+            "--mem 0 a",
+            "--data x --data-file y a",
+            "vbox a",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         let twice = parse("--publish 80:80 --publish 80:81 a").unwrap_err();
         assert!(twice.is::<Usage>(), "{twice}");
+    }
+
+    #[test]
+    fn takes_the_older_form_of_options() {
+        #[derive(clap::Parser)]
+        enum Moby {
+            Run(Args),
+        }
+        let definition = <Moby as clap::CommandFactory>::command();
+        let spelled = |line: &str| {
+            let words = spelled(line.split(' ').map(Into::into).collect(), &definition);
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("moby run qemu -iso -mem=2048 a", "moby run qemu --iso --mem=2048 a"),
+            ("moby -q run -disk size=1G a", "moby -q run --disk size=1G a"),
+            ("moby run --iso -q -x -is a", "moby run --iso -q -x -is a"),
+            ("moby build -iso a", "moby build -iso a"),
+        ] {
+            assert_eq!(spelled(line), expected);
+        }
     }
 
     #[test]

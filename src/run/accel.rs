@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::arguments;
 use super::machine::Machine;
 use super::process::{Program, Streams};
 
@@ -77,22 +78,34 @@ fn remembered(name: &str, probe: Probe<'_>) -> Result<Option<String>> {
     if name == "kvm" && !Path::new("/dev/kvm").exists() {
         return Ok(Some(String::new()));
     }
-    // Only Linux has an id of the boot; elsewhere the answer is not kept.
-    let Ok(boot) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
-        return test(name, probe, &SECTOR, PATIENCE);
-    };
-    let file = probe.cache.join(format!("accel-2-{name}-{}", probe.machine.arch));
-    if let Ok(kept) = fs::read_to_string(&file)
+    if let Some(boot) = boot()
+        && let Ok(kept) = fs::read_to_string(kept(name, probe))
         && let Some(why) = kept.strip_prefix(&boot)
     {
         return Ok(Some(why.to_owned()).filter(|why| !why.is_empty()));
     }
     let answer = test(name, probe, &SECTOR, PATIENCE)?;
-    let text = format!("{boot}{}", answer.as_deref().unwrap_or_default());
-    fs::create_dir_all(probe.cache)
-        .and_then(|()| fs::write(&file, text))
-        .with_context(|| format!("writing {}", file.display()))?;
+    keep(name, answer.as_deref().unwrap_or_default(), probe)?;
     Ok(answer)
+}
+
+/// Keeps why an accelerator does not work, nothing if it does, until the host
+/// boots again. It may pass the test and yet break a guest later.
+pub fn keep(name: &str, why: &str, probe: Probe<'_>) -> Result<()> {
+    let Some(boot) = boot() else { return Ok(()) };
+    let file = kept(name, probe);
+    fs::create_dir_all(probe.cache)
+        .and_then(|()| fs::write(&file, boot + why))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+/// Only Linux has an id of the boot; elsewhere nothing is kept.
+fn boot() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
+fn kept(name: &str, probe: Probe<'_>) -> PathBuf {
+    probe.cache.join(format!("accel-3-{name}-{}", probe.machine.arch))
 }
 
 /// Enters protected mode, returns from an interrupt there, writes 0x21 to the
@@ -122,7 +135,8 @@ const SUCCESS: i32 = 0x21 << 1 | 1;
 fn test(name: &str, probe: Probe<'_>, code: &[u8], patience: Duration) -> Result<Option<String>> {
     let folder = tempfile::tempdir().context("making a temporary folder")?;
     let mut args = vec![
-        format!("-accel {name} -machine {} -m 32 -nodefaults", probe.machine.machine),
+        format!("-accel {name} -cpu {}", arguments::cpu(name, probe.machine.arch)),
+        format!("-machine {} -m 32 -nodefaults", probe.machine.machine),
         "-display none -no-reboot".to_owned(),
     ];
     let bios = probe.machine.ide;
@@ -228,6 +242,10 @@ mod tests {
             assert!(accel.note.unwrap().contains("hvf does not work here"));
             let broken = Probe { qemu: Path::new("/no/such/qemu"), ..probe };
             assert!(choose(Some("hvf:tcg"), broken).unwrap().note.is_some());
+            // What broke a guest later is not tried again.
+            keep("hvf", "it broke", broken).unwrap();
+            let note = choose(Some("hvf:tcg"), broken).unwrap().note.unwrap();
+            assert!(note.contains("it broke"), "{note}");
         }
     }
 }

@@ -110,8 +110,8 @@ pub struct Plan {
     pub devices: Vec<String>,
     /// Whether there is a USB controller.
     pub usb: bool,
-    /// Whether QEMU opens a window.
-    pub gui: bool,
+    /// QEMU's name of the window that it opens, if any.
+    pub window: Option<&'static str>,
     /// Channels from the guest to us.
     pub ports: Vec<Port>,
     /// The serial console.
@@ -162,7 +162,7 @@ fn machine(line: &mut Line, plan: &Plan) {
     // Several CPUs on several threads of the emulator make kernels panic that patch themselves.
     let threads = if plan.accel == "tcg" && plan.cpus > 1 { ",thread=single" } else { "" };
     line.add("-accel", format!("{}{threads}", plan.accel));
-    line.add("-cpu", cpu(plan));
+    line.add("-cpu", cpu(&plan.accel, plan.machine.arch));
     line.add("-smp", plan.cpus.to_string());
     line.add("-m", plan.memory.to_string());
     line.add("-uuid", &plan.uuid);
@@ -173,8 +173,9 @@ fn machine(line: &mut Line, plan: &Plan) {
     line.add("-device", format!("virtio-rng-{},rng=rng0", plan.machine.transport));
 }
 
-fn cpu(plan: &Plan) -> &'static str {
-    match (plan.accel.as_str(), plan.machine.arch) {
+/// Names the processor: all that an accelerator has.
+pub fn cpu(accel: &str, arch: &str) -> &'static str {
+    match (accel, arch) {
         // Signed pointers by a cheap hash: by the architecture's own, a guest takes
         // twice as long for everything.
         ("tcg", "aarch64") => "max,pauth-impdef=on",
@@ -243,19 +244,28 @@ fn console(line: &mut Line, plan: &Plan) {
             line.add("-daemonize", "");
         }
     }
-    match (plan.gui, &plan.console) {
-        // Its own screen.
-        (true, _) if is_board(plan.machine) => {}
-        (true, _) if plan.machine.ide => line.add("-device", "VGA"),
-        // A machine without a keyboard of its own.
-        (true, _) => {
-            for device in ["gpu", "keyboard", "tablet"] {
-                line.add("-device", format!("virtio-{device}-{}", plan.machine.transport));
-            }
+    match (plan.window, &plan.console) {
+        (Some(window), _) => {
+            line.add("-display", window);
+            screen(line, plan.machine);
         }
         // Not with -daemonize, which it contradicts.
-        (false, Console::Streams { .. }) => line.add("-nographic", ""),
-        (false, Console::Background(_)) => line.add("-display", "none"),
+        (None, Console::Streams { .. }) => line.add("-nographic", ""),
+        (None, Console::Background(_)) => line.add("-display", "none"),
+    }
+}
+
+fn screen(line: &mut Line, machine: &Machine) {
+    // A board has a screen of its own.
+    if is_board(machine) {
+        return;
+    }
+    if machine.ide {
+        return line.add("-device", "VGA");
+    }
+    // A machine without a keyboard of its own.
+    for device in ["gpu", "keyboard", "tablet"] {
+        line.add("-device", format!("virtio-{device}-{}", machine.transport));
     }
 }
 
@@ -270,10 +280,11 @@ fn disks(line: &mut Line, plan: &Plan) {
     for (index, drive) in plan.drives.iter().enumerate() {
         let mut value =
             format!("if=none,id=disk{index},format={},file={}", drive.format, escaped(&drive.file));
-        if drive.discard {
+        // These controllers know no disk that cannot be written.
+        let writes = matches!(plan.bus.name, "sata" | "ide" | "nvme");
+        if drive.discard || drive.read_only && writes {
             value.push_str(",snapshot=on");
-        }
-        if drive.read_only {
+        } else if drive.read_only {
             value.push_str(",readonly=on");
         }
         line.add("-drive", value);
@@ -394,7 +405,7 @@ mod tests {
             shares: Vec::new(),
             devices: Vec::new(),
             usb: false,
-            gui: false,
+            window: None,
             ports: Vec::new(),
             console: Console::Streams { keys: false },
             pid_file: "/s/qemu.pid".into(),
@@ -485,13 +496,23 @@ mod tests {
     }
 
     #[test]
+    fn writes_to_no_disk_that_is_read_only() {
+        for (bus, expected) in [("virtio", "readonly=on"), ("sata", "snapshot=on")] {
+            let bus = BUSES.iter().find(|known| known.name == bus).unwrap();
+            let drives = vec![Drive { read_only: true, ..Drive::new(Path::new("d"), "raw") }];
+            let line = build(&Plan { bus, drives, ..plan("x86_64") }).join(" ");
+            assert!(line.contains(&format!("file=d,{expected} ")), "{line}");
+        }
+    }
+
+    #[test]
     fn opens_a_window() {
         for (arch, devices) in [
-            ("x86_64", "-serial stdio -device VGA"),
+            ("x86_64", "-serial stdio -display gtk -device VGA"),
             ("aarch64", "-device virtio-gpu-pci -device virtio-keyboard-pci"),
             ("s390x", "-device virtio-gpu-ccw -device virtio-keyboard-ccw"),
         ] {
-            let line = build(&Plan { gui: true, ..plan(arch) }).join(" ");
+            let line = build(&Plan { window: Some("gtk"), ..plan(arch) }).join(" ");
             assert!(line.contains(devices), "{line}");
             assert!(!line.contains("-nographic"), "{line}");
         }

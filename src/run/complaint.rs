@@ -29,15 +29,34 @@ const WAYS_OUT: &[(&str, &str)] = &[
     ),
     ("cannot set up guest memory", "give the guest less memory by --mem"),
     ("initialization failed", "start it on a desktop, or without --gui"),
+    ("Could not access KVM kernel module", "be one who may write to /dev/kvm, or say --accel tcg"),
     ("Device or resource busy", "what it asks for is in use: end what uses it"),
 ];
+
+/// What QEMU says where an accelerator does not run the guest, be it at once or
+/// in its midst.
+const ACCELERATOR: &[&str] = &[
+    "KVM internal error",
+    "KVM: entry failed",
+    "error: kvm run failed",
+    "failed to set MSR",
+    "kvm/kvm.c",
+    "Error: HV_",
+];
+
+/// Finds the line by which QEMU complains of its accelerator.
+pub fn of_accelerator(said: &str) -> Option<&str> {
+    said.lines().find(|line| ACCELERATOR.iter().any(|words| line.contains(words)))
+}
 
 /// Adds the way out to an error of QEMU's, where one is known.
 pub fn hinted(error: Error) -> Error {
     let said = format!("{error:#}");
-    match WAYS_OUT.iter().find(|(words, _)| said.contains(words)) {
-        Some((_, way)) => {
-            let hinted: Result<(), Error> = Err(error).hint(|| (*way).to_owned());
+    let broken = of_accelerator(&said).map(|_| "emulate the guest: say --accel tcg");
+    let known = || Some(WAYS_OUT.iter().find(|(words, _)| said.contains(words))?.1);
+    match broken.or_else(known) {
+        Some(way) => {
+            let hinted: Result<(), Error> = Err(error).hint(|| way.to_owned());
             hinted.expect_err("it was an error before")
         }
         None => error,
@@ -54,5 +73,9 @@ mod tests {
         assert!(crate::error::hint(&error).unwrap().contains("--state"));
         assert!(error.to_string().starts_with("QEMU ended"));
         assert!(crate::error::hint(&hinted(anyhow::anyhow!("other"))).is_none());
+        let said = "QEMU cannot go on: KVM internal error. Suberror: 1";
+        let error = hinted(anyhow::anyhow!(said));
+        assert!(crate::error::hint(&error).unwrap().contains("--accel tcg"));
+        assert_eq!(of_accelerator(&format!("warning\n{said}\nEAX=0")), Some(said));
     }
 }

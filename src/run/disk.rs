@@ -1,7 +1,7 @@
 //! `--disk`: the disks given to the guest, made where they are missing.
 //!
-//! A missing disk is made raw unless `format=` says qcow2, both sparse; QEMU's
-//! own tool makes the other formats.
+//! A missing disk is made as qcow2, LinuxKit's default, unless `format=` says
+//! raw; QEMU's own tool makes the other formats.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ pub fn prepare(disk: &Disk, index: usize, state: &Path, search: &str) -> Result<
     let Some(size) = disk.size else {
         bail!("the disk {} does not exist, and no size= says how large to make it", path.display());
     };
-    let format = disk.format.as_deref().unwrap_or("raw");
+    let format = disk.format.as_deref().unwrap_or("qcow2");
     create(&path, size, format, search)
         .with_context(|| format!("making the disk {}", path.display()))?;
     Ok(Drive::new(&path, format))
@@ -187,14 +187,14 @@ mod tests {
     #[test]
     fn makes_what_is_missing_and_keeps_what_is_there() {
         let state = tempfile::tempdir().unwrap();
-        let disk: Disk = "size=3M".parse().unwrap();
+        let disk: Disk = "size=3M,format=raw".parse().unwrap();
         let drive = prepare(&disk, 1, state.path(), "").unwrap();
         assert_eq!((drive.format.as_str(), drive.file.ends_with("/disk1.img")), ("raw", true));
         assert_eq!(std::fs::metadata(&drive.file).unwrap().len(), 3 << 20);
         std::fs::write(&drive.file, b"kept").unwrap();
         assert_eq!(prepare(&disk, 1, state.path(), "").unwrap(), drive);
         assert_eq!(std::fs::read(&drive.file).unwrap(), b"kept");
-        let own: Disk = "size=3M,format=qcow2".parse().unwrap();
+        let own: Disk = "size=3M".parse().unwrap();
         let drive = prepare(&own, 2, state.path(), "").unwrap();
         assert_eq!(detect::disk_format(Path::new(&drive.file)).unwrap(), "qcow2");
         let missing: Disk = "/no/such/disk".parse().unwrap();

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod card;
 pub mod complaint;
 pub mod disk;
+pub mod display;
 pub mod esp;
 pub mod image;
 pub mod machine;
@@ -106,6 +107,8 @@ pub struct Host {
     pub arch: String,
     /// A folder that outlives the run, for what was found out about the host.
     pub cache: PathBuf,
+    /// Whether there is a desktop of the X Window System or Wayland.
+    pub desktop: bool,
 }
 
 /// What came of a run.
@@ -166,6 +169,10 @@ pub fn run(
     let mut plan = plan(options, machine, &image, &state, &host.search)?;
     plan.accel = accel.name;
     assure(&mut plan);
+    if options.gui {
+        plan.window = Some(display::window(&qemu, host.desktop)?);
+        show(&mut plan);
+    }
     if !arguments::is_board(machine) {
         plan.memory = memory(options, &image, tell)?;
     }
@@ -173,13 +180,22 @@ pub fn run(
     if arguments::surplus(&plan) > 0 {
         bail!("{} has no room for {} disks on {}", machine.arch, plan.drives.len(), plan.bus.name);
     }
+    let complained = |accel: &str, error: anyhow::Error| {
+        if let Some(why) = complaint::of_accelerator(&format!("{error:#}")) {
+            // Where that cannot be kept the next run finds it out again.
+            let _ = accel::keep(accel, why, probe);
+        }
+        complaint::hinted(error)
+    };
     if options.detached {
-        return detach(qemu, plan, &state);
+        let accel = plan.accel.clone();
+        return detach(qemu.clone(), plan, &state).map_err(|error| complained(&accel, error));
     }
     let ports = Ports::open()?;
     plan.ports = ports.named();
-    let program = Program::new(qemu, arguments::build(&plan));
-    let ending = session::run(&program, ports, &options.watch, out).map_err(complaint::hinted)?;
+    let program = Program::new(qemu.clone(), arguments::build(&plan));
+    let ending = session::run(&program, ports, &options.watch, out)
+        .map_err(|error| complained(&plan.accel, error))?;
     ending.said.lines().for_each(tell);
     Ok(Outcome::Ended { end: ending.end, report: ending.report })
 }
@@ -255,6 +271,13 @@ fn assure(plan: &mut Plan) {
     }
 }
 
+/// Lets the kernel talk in the window, too.
+fn show(plan: &mut Plan) {
+    if let Some(direct) = &mut plan.direct {
+        direct.cmdline = display::shown(&direct.cmdline);
+    }
+}
+
 fn plan(
     options: &Options,
     machine: &'static Machine,
@@ -309,7 +332,7 @@ fn plan(
         shares: Vec::new(),
         devices: options.devices.clone(),
         usb: options.usb,
-        gui: options.gui,
+        window: None,
         ports: Vec::new(),
         console: Console::Streams { keys: terminal::is_terminal() },
         pid_file: state.join("qemu.pid"),
@@ -342,11 +365,8 @@ fn identity(state: &Path) -> Result<(String, String)> {
     let text = hex::encode(&hash[..16]);
     let uuid = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-");
     // Administered locally, and not a group.
-    let mac: Vec<String> = [hash[16] & 0xfc | 2, hash[17], hash[18], hash[19], hash[20], hash[21]]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((uuid, mac.join(":")))
+    let mac = [hash[16] & 0xfc | 2, hash[17], hash[18], hash[19], hash[20], hash[21]];
+    Ok((uuid, network::mac(state, mac)?))
 }
 
 fn memory(options: &Options, image: &Image, tell: &dyn Fn(&str)) -> Result<u64> {
@@ -376,7 +396,7 @@ fn detach(qemu: PathBuf, mut plan: Plan, state: &Path) -> Result<Outcome> {
     let console = state.join("console.log");
     plan.console = Console::Background(console.clone());
     plan.ports = session::ports(state, false);
-    Program::new(qemu, arguments::build(&plan)).output().map_err(complaint::hinted)?;
+    Program::new(qemu, arguments::build(&plan)).output()?;
     let text = fs::read_to_string(&plan.pid_file)
         .with_context(|| format!("reading {}", plan.pid_file.display()))?;
     let pid =

@@ -1,7 +1,10 @@
 //! `--networking` and `--publish`: how the guest reaches the world, and the world it.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
@@ -103,6 +106,24 @@ pub fn netdev(network: &Network, published: &[Published]) -> Result<Option<Strin
     }))
 }
 
+/// Returns the address of the guest's network card: the one in the state folder's
+/// file `mac-addr`, where LinuxKit keeps it and a user may put it, or `default`.
+pub fn mac(state: &Path, default: [u8; 6]) -> Result<String> {
+    let file = state.join("mac-addr");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(default.map(|byte| format!("{byte:02x}")).join(":"));
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+    };
+    let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit());
+    if text.split(':').count() != 6 || !text.split(':').all(is_byte) {
+        bail!("{}: expected an address such as 02:00:00:00:00:01, got `{text}`", file.display());
+    }
+    Ok(text)
+}
+
 /// Doubles commas, which would end a value inside one of QEMU's options.
 pub fn escaped(value: &str) -> String {
     value.replace(',', ",,")
@@ -126,6 +147,20 @@ mod tests {
         }
         for bad in ["", "80", "0:80", "80:0", "80:70000", "a:b", "1:2:3", "80:80/sctp", "1:2:3:4"] {
             assert!(bad.parse::<Published>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_address_of_the_state_folder() {
+        let state = tempfile::tempdir().unwrap();
+        let default = [2, 0, 0, 0, 0, 0xab];
+        assert_eq!(mac(state.path(), default).unwrap(), "02:00:00:00:00:ab");
+        let file = state.path().join("mac-addr");
+        fs::write(&file, "52:54:00:12:34:56\n").unwrap();
+        assert_eq!(mac(state.path(), default).unwrap(), "52:54:00:12:34:56");
+        for bad in ["", "52:54:00:12:34", "52:54:00:12:34:5", "52:54:00:12:34:xy", "1,id=x"] {
+            fs::write(&file, bad).unwrap();
+            assert!(mac(state.path(), default).is_err(), "{bad}");
         }
     }
 

@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::accel;
 use super::arguments::Port;
+use super::complaint;
 use super::process::{Program, Streams};
 use super::search::Search;
 use super::terminal;
@@ -75,8 +76,6 @@ pub struct Watch {
     pub timeout: Option<Duration>,
     /// Whether the text counts only once the boot report has come.
     pub report: bool,
-    /// Whether QEMU's own words are shown as they come, rather than at the end.
-    pub shown: bool,
     /// Whether signals are caught, to leave guest and terminal in order.
     pub signals: bool,
 }
@@ -136,8 +135,7 @@ pub fn run(program: &Program, ports: Ports, watch: &Watch, out: &mut dyn Write) 
     if watch.signals {
         terminal::signals(sender.clone())?;
     }
-    let streams = if watch.shown { Streams::ErrorsShown } else { Streams::Piped };
-    let mut child = program.spawn(streams)?;
+    let mut child = program.spawn(Streams::Piped)?;
     if let Some(input) = child.stdin.take() {
         terminal::forward(input);
     }
@@ -289,6 +287,12 @@ impl Session {
                 Ok(Event::Errors(bytes)) => {
                     let room = SAID.saturating_sub(self.said.len());
                     self.said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    // QEMU waits for ever then, and the guest with it.
+                    if let Some(line) =
+                        complaint::of_accelerator(&String::from_utf8_lossy(&self.said))
+                    {
+                        bail!("QEMU cannot go on: {line}");
+                    }
                 }
                 Ok(Event::Closed) => {
                     self.open -= 1;

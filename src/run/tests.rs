@@ -67,6 +67,7 @@ fn started(
         search: crate::env::var("PATH").unwrap_or_default(),
         arch: "amd64".into(),
         cache: PathBuf::new(),
+        desktop: false,
     };
     if process::find("qemu-system-x86_64", &host.search).is_none() {
         eprintln!("skipped: qemu-system-x86_64 is not installed");
@@ -155,13 +156,26 @@ fn tells_what_qemu_says() {
     std::fs::write(&path, guest("HELLO", HANG)).unwrap();
     let mut options = options(&path, minute());
     options.devices = vec!["no-such-device".into()];
-    let host = Host { search, arch: "amd64".into(), cache: PathBuf::new() };
+    let host = Host { search, arch: "amd64".into(), cache: PathBuf::new(), desktop: false };
     let error = run(&options, &host, &mut Vec::new(), &|_| ()).unwrap_err();
     assert!(error.to_string().contains("no-such-device"), "{error:#}");
+    options.gui = true;
+    let error = run(&options, &host, &mut Vec::new(), &|_| ()).unwrap_err();
+    assert!(crate::error::hint(&error).unwrap().contains("leave out --gui"), "{error:#}");
     options.qemu = None;
     let nowhere = Host { search: "/nowhere".into(), ..host };
     let error = run(&options, &nowhere, &mut Vec::new(), &|_| ()).unwrap_err();
     assert!(crate::error::hint(&error).unwrap().contains("qemu-system-x86"), "{error:#}");
+}
+
+#[test]
+fn ends_where_the_accelerator_breaks() {
+    // QEMU stops the guest then, and goes on itself.
+    let script = "echo 'KVM internal error. Suberror: 1' >&2; echo EAX=0 >&2; exec sleep 600";
+    let program = Program::new("/bin/sh", vec!["-c".into(), script.into()]);
+    let error =
+        session::run(&program, Ports::open().unwrap(), &minute(), &mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "QEMU cannot go on: KVM internal error. Suberror: 1");
 }
 
 #[test]
