@@ -10,9 +10,11 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
+use crate::error::WithHint;
 use crate::inspect::detect::{Kind, Look};
+use crate::store::Compression;
 
 /// How much is unpacked to see what it is.
 const HEAD: u64 = 72 << 10;
@@ -61,7 +63,8 @@ pub fn unpack(path: &Path, packed: &Packed, state: &Path) -> Result<PathBuf> {
     if is_newer(&target, path) {
         return Ok(target);
     }
-    write(path, packed, state, &target)
+    room(state)
+        .and_then(|room| write(path, packed, state, &target, room))
         .with_context(|| format!("unpacking the disk in {}", path.display()))?;
     Ok(target)
 }
@@ -74,19 +77,12 @@ struct Plain {
 
 fn open(path: &Path) -> Result<Option<Plain>> {
     let mut file = BufReader::new(File::open(path)?);
-    let magic = file.fill_buf()?;
-    let (bytes, compressed): (Box<dyn Read>, _) = if magic.starts_with(&[0x1f, 0x8b]) {
-        (Box::new(flate2::bufread::MultiGzDecoder::new(file)), true)
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
-        (Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(file)), true)
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        (Box::new(zstd::Decoder::with_buffer(file)?), true)
-    } else if magic.get(257..262) == Some(b"ustar") {
-        (Box::new(file), false)
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Plain { bytes, compressed }))
+    let head = file.fill_buf()?;
+    if let Some(compression) = Compression::of(head) {
+        return Ok(Some(Plain { bytes: compression.all(file)?, compressed: true }));
+    }
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    Ok(is_tar.then(|| Plain { bytes: Box::new(file), compressed: false }))
 }
 
 /// Finds the member that is a disk, by its name.
@@ -110,25 +106,33 @@ fn is_newer(target: &Path, than: &Path) -> bool {
     matches!((time(target), time(than)), (Ok(target), Ok(than)) if target >= than)
 }
 
-fn write(path: &Path, packed: &Packed, state: &Path, target: &Path) -> Result<()> {
+/// Says how many bytes a disk may take in the state folder, which leaves some to others.
+fn room(state: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(state)
+        .with_context(|| format!("finding the free space of {}", state.display()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize) / 10 * 9)
+}
+
+fn write(path: &Path, packed: &Packed, state: &Path, target: &Path, room: u64) -> Result<()> {
     let plain = open(path)?.context("it has changed meanwhile")?.bytes;
     let mut part = tempfile::NamedTempFile::new_in(state).context("making a file")?;
     match packed {
-        Packed::Whole => copy(plain, part.as_file_mut())?,
+        Packed::Whole => copy(plain, part.as_file_mut(), room)?,
         Packed::Member(index) => {
             let mut archive = tar::Archive::new(plain);
             let entry = archive.entries()?.nth(*index).context("it has changed meanwhile")??;
-            copy(entry, part.as_file_mut())?;
+            copy(entry, part.as_file_mut(), room)?;
         }
     }
     part.persist(target).with_context(|| format!("writing {}", target.display()))?;
     Ok(())
 }
 
-/// Copies with holes in the place of zeros.
-fn copy(mut from: impl Read, to: &mut File) -> Result<()> {
+/// Copies with holes in the place of zeros, and at most `room` bytes besides: a
+/// few bytes may unpack to more than any disk holds.
+fn copy(mut from: impl Read, to: &mut File, room: u64) -> Result<()> {
     let mut block = Vec::with_capacity(BLOCK);
-    let mut length = 0u64;
+    let (mut length, mut left) = (0u64, room);
     loop {
         block.clear();
         let count = (&mut from).take(BLOCK as u64).read_to_end(&mut block)?;
@@ -139,6 +143,10 @@ fn copy(mut from: impl Read, to: &mut File) -> Result<()> {
         if block == ZEROS[..count] {
             to.seek(SeekFrom::Start(length))?;
         } else {
+            left = left
+                .checked_sub(count as u64)
+                .ok_or_else(|| anyhow!("it has more data than the {room} bytes there is room for"))
+                .hint(|| "name a folder with more room by --state".into())?;
             to.write_all(&block)?;
         }
     }
@@ -205,6 +213,20 @@ mod tests {
                 b"written"
             );
         }
+    }
+
+    #[test]
+    fn fills_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("image"), folder.path().join("unpacked"));
+        fs::write(&path, gzip(&disk())).unwrap();
+        // Holes take no room: two blocks have data, and a rest.
+        let two = 2 * BLOCK as u64;
+        let error = write(&path, &Packed::Whole, folder.path(), &target, two - 1).unwrap_err();
+        assert!(crate::error::hint(&error).unwrap().contains("--state"), "{error:#}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        write(&path, &Packed::Whole, folder.path(), &target, two).unwrap();
+        assert!(room(folder.path()).unwrap() > 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::index::{self, Entry, EntryKind};
 use super::tar::{Member, Members};
-use super::{Store, keep, lock};
+use super::{Compression, Store, keep, lock};
 use crate::error::{self, DigestMismatch};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::tree::{Content, components};
@@ -140,14 +140,12 @@ fn split<W: Write>(from: impl Read, out: W, limit: u64) -> (Result<Vec<Entry>>, 
 /// Removes the compression that the first bytes tell of.
 pub fn decompress<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
     let head = from.fill_buf().context("reading the layer's first bytes")?;
-    Ok(match head {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Box::new(zstd::Decoder::with_buffer(from).context("starting zstd")?)
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Box::new(liblzma::bufread::XzDecoder::new(from)),
-        _ => Box::new(from),
-    })
+    match Compression::of(head) {
+        // Nobody makes layers of several streams, and what one was read as stays.
+        Some(xz @ Compression::Xz) => xz.first(from),
+        Some(compression) => compression.all(from),
+        None => Ok(Box::new(from)),
+    }
 }
 
 /// Reads all entries of a tar stream.

@@ -20,6 +20,7 @@
 
 mod blob;
 mod clean;
+mod compression;
 mod derived;
 mod index;
 mod layer;
@@ -35,6 +36,7 @@ use anyhow::{Context, Result};
 
 pub use blob::BlobWriter;
 pub use clean::Usage;
+pub use compression::Compression;
 pub use derived::Out;
 pub(crate) use derived::may_be_lent;
 pub use index::{Entry, EntryKind};

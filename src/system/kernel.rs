@@ -2,7 +2,7 @@
 //!
 //! The bzImage header follows the kernel's "The Linux/x86 Boot Protocol".
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -11,6 +11,7 @@ use crate::error::WithHint;
 use crate::image::apply;
 use crate::manifest::Spanned;
 use crate::oci::Digest;
+use crate::store::Compression;
 use crate::tree::{Content, Kind, Metadata, Tree, holds};
 
 /// What is booted.
@@ -149,15 +150,11 @@ fn payload(image: &Content) -> Result<Box<dyn Read + '_>> {
     io::copy(&mut (&mut from).take(offset), &mut io::sink()).context("reading the kernel")?;
     let mut magic = [0; 6];
     image.read_exact_at(&mut magic[..len.min(6) as usize], offset)?;
-    let from = from.take(len);
-    Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::GzDecoder::new(from)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(zstd::Decoder::new(from).context("starting zstd")?.single_frame())
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(liblzma::read::XzDecoder::new(from)),
-        _ => bail!("expected a kernel under gzip, xz or zstd, got none of them"),
-    })
+    let Some(compression) = Compression::of(&magic) else {
+        bail!("expected a kernel under gzip, xz or zstd, got none of them");
+    };
+    // Its length stands behind it.
+    compression.first(BufReader::new(from.take(len)))
 }
 
 #[cfg(test)]
