@@ -61,11 +61,10 @@ impl Store {
             let entries = read_entries(&mut content.reader())?;
             out.write_all(&index::encode(&entries, *len)?).context("writing an index")
         })?;
-        let (_, mut entries) = index::read(index)?;
+        let (indexed, mut entries) = index::read(index)?;
+        ensure!(indexed == *len, "expected an index of {len} bytes, got one of {indexed}");
         for entry in &mut entries {
-            if let EntryKind::File { offset, len: held, .. } = &mut entry.kind {
-                let end = offset.checked_add(*held).filter(|end| *end <= *len);
-                ensure!(end.is_some(), "expected file contents within the tar file");
+            if let EntryKind::File { offset, .. } = &mut entry.kind {
                 *offset += base;
             }
         }

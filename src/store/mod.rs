@@ -39,7 +39,7 @@ pub use clean::Usage;
 pub use compression::Compression;
 pub use derived::Out;
 pub(crate) use derived::may_be_lent;
-pub use index::{Entry, EntryKind};
+pub use index::{Entry, EntryKind, decode_index};
 pub use layer::{Layer, decompress, is_damage, read_entries};
 
 use crate::error::WithHint;

@@ -1,7 +1,5 @@
 //! Writes what the fuzz targets start from: for each of them a folder of valid
 //! inputs, made by moby's own writers, and for manifests a list of their words.
-//!
-//! Usage: `fuzz-seeds FOLDER`.
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -11,15 +9,27 @@ use anyhow::{Context, Result};
 use moby::disk::{Guid, gpt, mbr, qcow2, vhd, vhdx, vmdk};
 use moby::fs::cpio::{Item, Writer};
 use moby::fs::{Composed, Extents, erofs, ext4, fat, iso9660, squashfs};
+use moby::oci::{Descriptor, MEDIA_LAYER};
+use moby::source::Lock;
+use moby::source::debian::index;
+use moby::store::Store;
 use moby::tree::{Content, Inode, Kind, Metadata, Tree};
 
 /// A manifest with a value of every kind.
-const MANIFEST: &str = include_str!("../manifest.yml");
+const MANIFEST: &str = include_str!("manifest.yml");
+/// Two packages of an archive.
+const PACKAGES: &str = "Package: a\nVersion: 1:2.3-4\nDepends: b (>= 1), c | d\nProvides: e (= 2)\n\
+                        Filename: pool/a.deb\nSize: 7\nSHA256: \
+                        e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\n\
+                        Package: b\nVersion: 1~rc1\nConflicts: a\nFilename: pool/b.deb\nSize: 9\nSHA256: \
+                        e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
+/// Magic and digest in front of the index of a layer, in bytes.
+const HEAD: usize = 8 + 32;
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).context("usage: fuzz-seeds FOLDER")?;
-    let folder = Folder(folder.into());
+/// Writes the seeds of all targets, a folder for each.
+pub(crate) fn write(folder: &Path) -> Result<()> {
+    let folder = Folder(folder.to_owned());
     folder.put("manifest", "whole", MANIFEST.as_bytes())?;
     for part in MANIFEST.split("\n\n") {
         let name = part.split(':').next().unwrap_or_default().trim();
@@ -40,6 +50,7 @@ fn main() -> Result<()> {
     moby::fs::tar::write(&tree, &|_| vec![("LINUXKIT.source", "a".to_owned())], &mut bytes)?;
     folder.put("tar", "tree", &bytes)?;
     debian(&folder, &bytes)?;
+    kept(&folder, &bytes)?;
     folder.put("cpio", "tree", &cpio(&tree)?)?;
     inspected(&folder, &tree, &bytes)
 }
@@ -165,7 +176,27 @@ fn debian(folder: &Folder, data: &[u8]) -> Result<()> {
     }
     folder.put("deb", "package", &deb)?;
     folder.put("deb", "control", control.as_bytes())?;
+    folder.put("deb", "packages", PACKAGES.as_bytes())?;
     folder.put("deb", "relation", b"libc6 (>= 2.36) [amd64] <!nocheck>, a:any | b (<< 1~rc)")
+}
+
+/// What a cache and a build keep: the index of a layer behind its digest,
+/// that of an archive, a lock.
+fn kept(folder: &Folder, tar: &[u8]) -> Result<()> {
+    let root = tempfile::tempdir().context("making a folder")?;
+    let store = Store::open(root.path())?;
+    let blob = Descriptor::new(MEDIA_LAYER, store.put(tar)?, tar.len() as u64);
+    store.layer(&blob)?;
+    let path = root.path().join(format!("layers/{}.index", blob.digest.hex()));
+    let index = std::fs::read(path).context("reading the index of a layer")?;
+    folder.put("store", "layer", &index[HEAD..])?;
+    let mut out = Cursor::new(Vec::new());
+    index::write(PACKAGES.as_bytes(), &mut out)?;
+    folder.put("store", "archive", out.get_ref())?;
+    let mut lock = Lock::new(Path::new("."));
+    lock.insert(&"busybox".parse()?, Some(&"linux/arm64".parse()?), blob.digest);
+    lock.insert(&"@pkg:./x".parse()?, None, blob.digest);
+    folder.put("store", "lock", lock.to_text().as_bytes())
 }
 
 /// Where the seeds go.

@@ -1,11 +1,10 @@
 //! Fuzzes the readers of OCI documents: index, manifest, image config, and the
 //! names of images, which come from registries and from manifests.
 
-#![no_main]
-
 use moby::oci::{Config, Digest, Index, Manifest, Reference};
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Reads an input.
+pub(crate) fn run(data: &[u8]) {
     drop(serde_json::from_slice::<Config>(data));
     drop(serde_json::from_slice::<Manifest>(data));
     drop(serde_json::from_slice::<Index>(data));
@@ -18,4 +17,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let again = shown.parse::<Reference>().unwrap_or_else(|error| panic!("{shown:?}: {error}"));
         assert_eq!(reference, again);
     }
-});
+}

@@ -1,8 +1,7 @@
 //! Fuzzes the index of a tar layer: the first bytes of any image that are read.
 
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Reads an input.
+pub(crate) fn run(data: &[u8]) {
     let mut rest = data;
     let Ok(entries) = moby::store::read_entries(&mut rest) else { return };
     for entry in entries {
@@ -11,4 +10,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             assert!(end <= data.len() as u64, "a file of bytes {offset}..{end} of {}", data.len());
         }
     }
-});
+}

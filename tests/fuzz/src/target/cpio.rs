@@ -4,8 +4,6 @@
 //! each time. (The first time may be ordered otherwise: there an inode can have
 //! lost the name that it came with.)
 
-#![no_main]
-
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -47,9 +45,10 @@ fn again(bytes: &[u8]) -> Vec<u8> {
     written(&tree).unwrap_or_else(|error| panic!("writing it again: {error:#}"))
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Reads an input.
+pub(crate) fn run(data: &[u8]) {
     let Ok(first) = tree(data) else { return };
     let Ok(bytes) = written(&first) else { return };
     let second = again(&bytes);
     assert!(second == again(&second), "the third writing differs from the second");
-});
+}

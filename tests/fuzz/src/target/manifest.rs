@@ -2,9 +2,8 @@
 //!
 //! What parses is written out and must then parse again, to the same text.
 
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Reads an input.
+pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     drop(moby::manifest::parse_label(text, "label"));
     let Ok(manifest) = moby::manifest::parse(text, "fuzz.yml") else { return };
@@ -13,4 +12,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let again = moby::manifest::parse(&written, "written.yml")
         .unwrap_or_else(|error| panic!("the manifest written from one that parses:\n{error}"));
     assert_eq!(written, again.to_yaml(&name));
-});
+}

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the input as a file, for readers that take one.
+//! What the targets share: the input as a file, for readers that take one.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,17 +10,14 @@ use moby::tree::{Kind, Tree};
 const READ: u64 = 4 << 20;
 
 /// Puts an input into a file without a name.
-///
-/// # Panics
-/// If there is no room for it.
-pub fn file(data: &[u8]) -> Arc<File> {
+pub(crate) fn file(data: &[u8]) -> Arc<File> {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(data).expect("room for an input");
     Arc::new(file)
 }
 
 /// Walks a tree and reads what its files hold, up to a bound.
-pub fn read_all(tree: &Tree) {
+pub(crate) fn read_all(tree: &Tree) {
     let mut left = READ;
     for walked in tree.walk() {
         if let Kind::File(content) = &tree.get(walked.id).kind
