@@ -146,7 +146,7 @@ fn hostile() -> Vec<(&'static str, Layer, Option<bool>)> {
             Layer { blob: b"no gzip at all".to_vec(), kind: "tar+gzip", diff: layout::digest(b"") },
             Some(false),
         ),
-        ("wrong diff id", other, None),
+        ("wrong diff id", other, Some(false)),
         ("deep folders", plain(Tar::new().file(&"d/".repeat(49), b"")), None),
     ]
 }

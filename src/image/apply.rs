@@ -210,7 +210,7 @@ mod tests {
         let tar = Arc::new(tempfile::tempfile()?);
         let mut tree = Tree::new();
         for entries in layers {
-            apply(&mut tree, &Layer { entries: entries.clone(), tar: tar.clone() })?;
+            apply(&mut tree, &Layer { entries: entries.clone(), tar: tar.clone(), diff_id: None })?;
         }
         let shown = |w: crate::tree::Walked| String::from_utf8_lossy(&w.path).into_owned();
         Ok(tree.walk().skip(1).map(shown).collect())

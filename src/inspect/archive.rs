@@ -112,7 +112,7 @@ pub(super) fn add_layer(tree: &mut Tree, span: &Span) -> Result<()> {
             *offset += base;
         }
     }
-    apply(tree, &store::Layer { entries, tar })
+    apply(tree, &store::Layer { entries, tar, diff_id: None })
 }
 
 /// Returns the disks among the files of an archive that has little else.

@@ -1,4 +1,5 @@
-//! The entries of a layer, in order, as its index holds them.
+//! The entries of a layer, in order, as its index holds them, and the digest
+//! of the tar file that they are in.
 //!
 //! On disk: `MAGIC`, the digest of the rest, then postcard. A version of the
 //! format or of the reader that made it stands in the magic.
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
-const MAGIC: &[u8; 8] = b"mobyidx2";
+const MAGIC: &[u8; 8] = b"mobyidx3";
 
 /// An entry of a layer, as the tar stream has it: whiteouts are plain files
 /// here, and the last entry of a path wins.
@@ -60,8 +61,8 @@ pub enum EntryKind {
     Fifo,
 }
 
-pub(super) fn encode(entries: &[Entry], tar_len: u64) -> Result<Vec<u8>> {
-    let body = postcard::to_stdvec(&(tar_len, entries)).context("encoding a layer's index")?;
+pub(super) fn encode(entries: &[Entry], tar: (u64, Digest)) -> Result<Vec<u8>> {
+    let body = postcard::to_stdvec(&(tar, entries)).context("encoding a layer's index")?;
     let mut bytes = Vec::with_capacity(body.len() + 40);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(Digest::of(&body).bytes());
@@ -69,8 +70,8 @@ pub(super) fn encode(entries: &[Entry], tar_len: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads an index: the length of the unpacked layer and its entries.
-pub(super) fn read(mut file: File) -> Result<(u64, Vec<Entry>)> {
+/// Reads an index: length and digest of the unpacked layer, and its entries.
+pub(super) fn read(mut file: File) -> Result<((u64, Digest), Vec<Entry>)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).context("reading a layer index")?;
     let body = bytes.strip_prefix(MAGIC).filter(|rest| rest.len() >= 32);
@@ -83,14 +84,15 @@ pub(super) fn read(mut file: File) -> Result<(u64, Vec<Entry>)> {
 /// the layer.
 ///
 /// This is what a fuzzer should call, which finds no digest by chance.
-pub fn decode_index(body: &[u8]) -> Result<(u64, Vec<Entry>)> {
-    let (all, entries): (u64, Vec<Entry>) =
+pub fn decode_index(body: &[u8]) -> Result<((u64, Digest), Vec<Entry>)> {
+    let (tar, entries): ((u64, Digest), Vec<Entry>) =
         postcard::from_bytes(body).context("reading a layer index")?;
+    let all = tar.0;
     for entry in &entries {
         if let EntryKind::File { offset, len, .. } = entry.kind {
             let end = offset.checked_add(len).filter(|end| *end <= all);
             ensure!(end.is_some(), "expected file contents within {all} bytes of a layer");
         }
     }
-    Ok((all, entries))
+    Ok((tar, entries))
 }

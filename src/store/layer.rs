@@ -6,7 +6,7 @@
 //! or more entries than a layer of its size can honestly hold.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub struct Layer {
     pub entries: Vec<Entry>,
     /// The uncompressed tar file.
     pub tar: Arc<File>,
+    /// The digest of all of it, where it is known: configs call it the diff id.
+    pub diff_id: Option<Digest>,
 }
 
 impl Store {
@@ -57,18 +59,18 @@ impl Store {
         let Content::Span { file, offset: base, len, digest } = content else {
             bail!("expected a file of an image, got one made by hand");
         };
-        let index = self.derived("tar-1", digest, |out| {
+        let index = self.derived("tar-2", digest, |out| {
             let entries = read_entries(&mut content.reader())?;
-            out.write_all(&index::encode(&entries, *len)?).context("writing an index")
+            out.write_all(&index::encode(&entries, (*len, *digest))?).context("writing an index")
         })?;
         let (indexed, mut entries) = index::read(index)?;
-        ensure!(indexed == *len, "expected an index of {len} bytes, got one of {indexed}");
+        ensure!(indexed == (*len, *digest), "expected the index of {digest}, got {}", indexed.1);
         for entry in &mut entries {
             if let EntryKind::File { offset, .. } = &mut entry.kind {
                 *offset += base;
             }
         }
-        Ok(Layer { entries, tar: file.clone() })
+        Ok(Layer { entries, tar: file.clone(), diff_id: Some(*digest) })
     }
 
     /// Says whether a layer is unpacked already.
@@ -83,13 +85,13 @@ impl Store {
         }
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         // A damaged index or a cut tar file is made again from the blob.
-        let Ok((len, entries)) = index::read(file) else {
+        let Ok(((len, diff_id), entries)) = index::read(file) else {
             return Ok(None);
         };
         let path = self.layer_path(digest, "tar");
         match File::open(&path) {
             Ok(file) if file.metadata().is_ok_and(|meta| meta.len() == len) => {
-                Ok(Some(Layer { entries, tar: Arc::new(file) }))
+                Ok(Some(Layer { entries, tar: Arc::new(file), diff_id: Some(diff_id) }))
             }
             _ => Ok(None),
         }
@@ -100,19 +102,20 @@ impl Store {
         let mut checked = Checked::new(file);
         let limit = UNPACKED_FREE.saturating_add(blob.size.saturating_mul(UNPACKED_RATIO));
         let out = BufWriter::with_capacity(1 << 20, self.temporary()?);
-        let (read, out, len) = split(&mut checked, out, limit);
+        let (read, out, len, diff_id) = split(&mut checked, out, limit);
         // A wrong digest explains any error in reading.
         let found = checked.digest()?;
         if found != blob.digest {
             return Err(self.damaged(&blob.digest, found));
         }
         let entries = read?;
+        let diff_id = diff_id.unwrap_or(blob.digest);
         let out = out.into_inner().map_err(io::IntoInnerError::into_error);
         let out = out.context("writing the unpacked layer")?;
         let tar = keep(out, &self.layer_path(&blob.digest, "tar"))?;
-        let bytes = index::encode(&entries, len)?;
+        let bytes = index::encode(&entries, (len, diff_id))?;
         self.write_atomically(&self.layer_path(&blob.digest, "index"), &bytes)?;
-        Ok(Layer { entries, tar: Arc::new(tar) })
+        Ok(Layer { entries, tar: Arc::new(tar), diff_id: Some(diff_id) })
     }
 
     fn layer_path(&self, digest: &Digest, ending: &str) -> PathBuf {
@@ -121,19 +124,38 @@ impl Store {
 }
 
 /// Decompresses a layer into `out` and reads its entries on the way. Returns
-/// the writer and the unpacked length whatever became of the reading.
-fn split<W: Write>(from: impl Read, out: W, limit: u64) -> (Result<Vec<Entry>>, W, u64) {
-    let plain = match decompress(BufReader::with_capacity(1 << 18, from)) {
+/// the writer and the unpacked length whatever became of the reading, and the
+/// digest of what was written, unless that is the layer's own.
+fn split<W: Write>(
+    from: impl Read,
+    out: W,
+    limit: u64,
+) -> (Result<Vec<Entry>>, W, u64, Option<Digest>) {
+    let mut from = BufReader::with_capacity(1 << 18, from);
+    let packed = from.fill_buf().is_ok_and(is_packed);
+    let plain = match decompress(from) {
         Ok(plain) => plain,
-        Err(error) => return (Err(error), out, 0),
+        Err(error) => return (Err(error), out, 0, None),
     };
-    let mut tee = Tee { from: plain, to: out, left: limit, limit };
+    let hasher = packed.then(|| Hasher::new(io::sink()));
+    let mut tee = Tee { from: plain, to: out, hasher, left: limit, limit };
     let read = read_entries(&mut tee).and_then(|entries| {
         io::copy(&mut tee, &mut io::sink()).context("reading the layer's end")?;
         Ok(entries)
     });
     let len = limit - tee.left;
-    (read, tee.to, len)
+    (read, tee.to, len, tee.hasher.map(|hasher| hasher.finish().1))
+}
+
+/// Says whether [`decompress`] does anything to what begins so.
+fn is_packed(head: &[u8]) -> bool {
+    matches!(
+        head,
+        [0x1f, 0x8b, ..]
+            | [0x28, 0xb5, 0x2f, 0xfd, ..]
+            | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]
+            | [0xfd, b'7', b'z', b'X', b'Z', ..]
+    )
 }
 
 /// Removes the compression that the first bytes tell of.
@@ -251,6 +273,8 @@ fn raw_mtime(header: &::tar::Header) -> i64 {
 struct Tee<R, W> {
     from: R,
     to: W,
+    /// Of what was read, where that is wanted.
+    hasher: Option<Hasher<io::Sink>>,
     left: u64,
     limit: u64,
 }
@@ -266,6 +290,9 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
             return Err(io::Error::other(text));
         };
         self.to.write_all(&buf[..n])?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.write_all(&buf[..n])?;
+        }
         self.left = left;
         Ok(n)
     }

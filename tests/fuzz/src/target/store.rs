@@ -11,7 +11,9 @@ pub(crate) fn run(data: &[u8]) {
     let tar = crate::input::file(data);
     if let Ok((_, entries)) = decode_index(data) {
         let mut tree = Tree::new();
-        if moby::image::apply(&mut tree, &Layer { entries, tar: tar.clone() }).is_ok() {
+        if moby::image::apply(&mut tree, &Layer { entries, tar: tar.clone(), diff_id: None })
+            .is_ok()
+        {
             crate::input::read_all(&tree);
         }
     }
