@@ -58,14 +58,13 @@ pub fn remove(store: &Store, names: &[String]) -> Result<()> {
 
 /// Removes all content that no name leads to. Waits for builds at work.
 pub fn collect(root: &Path) -> Result<()> {
-    let store = Store::open(root)?;
+    // What is named meanwhile would not be seen.
+    let store = Store::alone(root)?;
     let mut seen = Seen::default();
     for image in store.names()?.values() {
         seen.visit(&store, image, 0)?;
     }
-    // The store is held open by its handle: let go, or wait for ourselves.
-    drop(store);
-    Store::keep_only(root, &seen.blobs.keys().map(Digest::hex).collect())
+    store.keep_only(&seen.blobs.keys().map(Digest::hex).collect())
 }
 
 /// What images lead to, as far as it is there.

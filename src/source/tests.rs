@@ -258,6 +258,31 @@ fn removes_and_collects() {
     assert_eq!(Store::open(&root).unwrap().usage().unwrap().blobs, 0);
 }
 
+/// What a build names while somebody waits to collect stays.
+#[test]
+fn collects_nothing_that_was_named_while_it_waited() {
+    let (dir, store) = store();
+    let folder = dir.path().join("layout");
+    layout(&folder);
+    let root = store.root().to_owned();
+    let waiting = std::thread::spawn({
+        let root = root.clone();
+        move || collect(&root)
+    });
+    // The kernel's list of locks tells when it waits for this store's.
+    let lock = std::fs::metadata(root.join("lock")).unwrap();
+    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&lock));
+    let waits = |locks: String| locks.lines().any(|l| l.contains("-> ") && l.contains(&inode));
+    while !waiting.is_finished() && !waits(std::fs::read_to_string("/proc/locks").unwrap()) {
+        std::thread::yield_now();
+    }
+    import(&folder, &store).unwrap();
+    drop(store);
+    waiting.join().unwrap().unwrap();
+    let store = Store::open(&root).unwrap();
+    assert_eq!(list(&store).unwrap()[0].platforms.len(), 2);
+}
+
 #[test]
 fn imports_the_golden_images() {
     let tar = PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -54,9 +54,10 @@ impl Store {
     }
 
     /// Removes the blobs and layers whose digests are not in `used`, given as
-    /// hex digits, and all derived artefacts. Waits as [`Store::clean`] does.
-    pub fn keep_only(root: &Path, used: &BTreeSet<String>) -> Result<()> {
-        let _alone = lock::exclusive(&root.join("lock"))?;
+    /// hex digits, and all derived artefacts. The store is one of
+    /// [`Store::alone`]: what `used` was found out from is still so.
+    pub fn keep_only(self, used: &BTreeSet<String>) -> Result<()> {
+        let root = self.root();
         for dir in ["blobs/sha256", "layers"] {
             for entry in read_dir(&root.join(dir))? {
                 let name = entry.file_name().to_string_lossy().into_owned();

@@ -51,7 +51,7 @@ const OCI_LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 pub struct Store {
     root: PathBuf,
     // Held for as long as any clone lives: keeps cleaners away.
-    _shared: Arc<File>,
+    _lock: Arc<File>,
 }
 
 impl Store {
@@ -61,6 +61,14 @@ impl Store {
         opened.with_context(|| format!("opening the cache {}", root.display())).hint(|| {
             "choose a folder that you may write to with --cache DIR or MOBY_CACHE".to_owned()
         })
+    }
+
+    /// Opens a cache folder once nobody else is at work in it, and lets nobody
+    /// in as long as any clone lives.
+    pub fn alone(root: &Path) -> Result<Self> {
+        let root = Self::open(root)?.root;
+        let held = lock::exclusive(&root.join("lock"))?;
+        Ok(Self { root, _lock: Arc::new(held) })
     }
 
     fn open_or_explain(root: &Path) -> Result<Self> {
@@ -77,7 +85,7 @@ impl Store {
             drop(file);
         }
         let shared = lock::shared(&root.join("lock"))?;
-        let store = Self { root, _shared: Arc::new(shared) };
+        let store = Self { root, _lock: Arc::new(shared) };
         let layout = store.root.join("oci-layout");
         if !layout.exists() {
             store.write_atomically(&layout, OCI_LAYOUT.as_bytes())?;
