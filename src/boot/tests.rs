@@ -60,7 +60,7 @@ fn name(file: &tempfile::NamedTempFile) -> &str {
 fn digest(tree: &Tree, path: &str) -> Digest {
     let id = tree.lookup(path.as_bytes()).unwrap_or_else(|| panic!("expected {path}"));
     match &tree.get(id).kind {
-        Kind::File(content) => content.digest(),
+        Kind::File(content) => content.digest().unwrap(),
         _ => panic!("expected {path} to be a file"),
     }
 }
@@ -136,7 +136,7 @@ fn makes_a_kernel_image_that_can_be_signed() {
 #[test]
 fn makes_disks_that_hold_what_is_started() {
     let Some(loaders) = loaders() else { return };
-    let kernel = start().kernel.digest();
+    let kernel = start().kernel.digest().unwrap();
     for firmware in ALL {
         let mut options = DiskOptions::new(ID);
         options.partitions =
@@ -187,7 +187,8 @@ fn makes_discs_that_are_disks() {
     let mut tree = Tree::new();
     let meta = Metadata::root(0o644, 0);
     tree.insert(b"data", Inode { meta, kind: Kind::bytes(*b"data"), part: 0 }).unwrap();
-    let (kernel, initrd) = (start().kernel.digest(), start().initrd.unwrap().digest().unwrap());
+    let (kernel, initrd) =
+        (start().kernel.digest().unwrap(), start().initrd.unwrap().digest().unwrap());
     for firmware in ALL {
         let options = DiscOptions::new("MOBY", ID);
         let image = disc(firmware, &loaders, &start(), &tree, &options).unwrap();

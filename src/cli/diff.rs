@@ -72,10 +72,10 @@ fn told(args: &Args, global: &Global) -> Result<bool> {
             };
             let (one, other) = (of(&before, &args.before)?, of(&after, &args.after)?);
             let (one, other) = (&before.volumes[one], &after.volumes[other]);
-            let files = roots(one, other);
+            let files = roots(one, other)?;
             (Differences { files, parts: Vec::new() }, Some((one, other)))
         }
-        None => (compare(&before, &after), before.root().zip(after.root())),
+        None => (compare(&before, &after)?, before.root().zip(after.root())),
     };
     if global.json {
         ui::json(&json!({ "equal": found.is_empty(), "differences": found }))?;
@@ -149,7 +149,7 @@ fn unified(file: &Changed, one: &Volume, other: &Volume) -> Result<String> {
     let (Some(before), Some(after)) = file.ids else { return Ok(String::new()) };
     let (before, after) = (contents(one, before), contents(other, after));
     let (Some(before), Some(after)) = (before, after) else { return Ok(String::new()) };
-    if before.len() > TEXT_MAX || after.len() > TEXT_MAX || before.digest() == after.digest() {
+    if before.len() > TEXT_MAX || after.len() > TEXT_MAX || before.equals(after)? {
         return Ok(String::new());
     }
     let texts = [before.gather(TEXT_MAX)?, after.gather(TEXT_MAX)?].map(String::from_utf8);

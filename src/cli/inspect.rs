@@ -12,7 +12,7 @@ use super::{Global, picture, table, ui};
 use crate::error::Usage;
 use crate::inspect::files::{self, Totals, below, extract, totals};
 use crate::inspect::{Image, Partition, Volume, inspect};
-use crate::tree::{Inode, Kind, Tree};
+use crate::tree::{Inode, Kind, Tree, Walked};
 
 /// Look into an image: its partitions, what starts it, its files.
 ///
@@ -100,7 +100,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(path: &[u8], inode: &Inode) -> Self {
+    fn new(path: &[u8], inode: &Inode) -> Result<Self> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut row = Self {
             path: text(path),
@@ -118,7 +118,7 @@ impl Row {
         match &inode.kind {
             Kind::File(content) => {
                 row.size = Some(content.len());
-                row.digest = Some(content.digest().to_string());
+                row.digest = Some(content.digest()?.to_string());
             }
             Kind::Symlink(target) => row.target = Some(text(target)),
             Kind::Char(major, minor) | Kind::Block(major, minor) => {
@@ -126,7 +126,7 @@ impl Row {
             }
             _ => {}
         }
-        row
+        Ok(row)
     }
 }
 
@@ -136,9 +136,11 @@ fn list(tree: &Tree, folder: &[u8], global: &Global) -> Result<()> {
         tree.walk().filter(|found| below(folder, &found.path).is_some()).collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
     if global.json {
-        let rows: Vec<Row> =
-            found.iter().map(|found| Row::new(&found.path, tree.get(found.id))).collect();
-        return ui::json(&rows);
+        let row = |found: &Walked| {
+            let shown = || format!("reading /{}", String::from_utf8_lossy(&found.path));
+            Row::new(&found.path, tree.get(found.id)).with_context(shown)
+        };
+        return ui::json(&found.iter().map(row).collect::<Result<Vec<Row>>>()?);
     }
     for some in found.chunks(1000) {
         let mut text = String::new();

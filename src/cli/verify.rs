@@ -139,8 +139,9 @@ fn difference(one: &Path, other: &Path) -> Result<Option<String>> {
     {
         text.push_str(&format!(" ({})", places.join(", ")));
     }
-    if let (Ok(one), Ok(other)) = (inspect(one), inspect(other)) {
-        let found = compare(&one, &other);
+    if let (Ok(one), Ok(other)) = (inspect(one), inspect(other))
+        && let Ok(found) = compare(&one, &other)
+    {
         for file in found.files.iter().take(TOLD) {
             text.push_str(&format!("\n  /{}: {}", file.path, file.what.join(", ")));
         }

@@ -79,10 +79,7 @@ pub(super) fn key(image: &Extents, form: &str) -> Result<Digest> {
                 let from = *from as usize;
                 let digest = Digest::of(&bytes[from..from + len as usize]);
                 add(&[0, at, len]).context("hashing")?;
-                let parts = digest.bytes().chunks(8).map(|part| {
-                    u64::from_le_bytes(part.try_into().expect("a digest has 32 bytes"))
-                });
-                add(&parts.collect::<Vec<_>>()).context("hashing")?;
+                add(&words(&digest)).context("hashing")?;
             }
             Piece::Span { file, from } => {
                 let meta = file.metadata().context("finding what an image is made of")?;
@@ -90,9 +87,18 @@ pub(super) fn key(image: &Extents, form: &str) -> Result<Digest> {
                 add(&[1, at, len, *from, meta.dev(), meta.ino(), meta.len()]).context("hashing")?;
                 add(&changed.map(i64::cast_unsigned)).context("hashing")?;
             }
+            Piece::Held { content, from } => {
+                add(&[2, at, len, *from]).context("hashing")?;
+                add(&words(&content.digest()?)).context("hashing")?;
+            }
         }
     }
     Ok(hasher.finish().1)
+}
+
+fn words(digest: &Digest) -> Vec<u64> {
+    let word = |part: &[u8]| u64::from_le_bytes(part.try_into().expect("a digest has 32 bytes"));
+    digest.bytes().chunks(8).map(word).collect()
 }
 
 /// Writes a file from its beginning to its end by `write`; digests it unless

@@ -29,7 +29,7 @@ fn add_inode(out: &mut dyn Write, inode: &Inode) -> Result<()> {
     add(out, fixed.as_bytes())?;
     let (kind, value) = match &inode.kind {
         Kind::Directory(_) => ("directory", Vec::new()),
-        Kind::File(content) => ("file", content.digest().bytes().to_vec()),
+        Kind::File(content) => ("file", content.digest()?.bytes().to_vec()),
         Kind::Symlink(target) => ("link", target.to_vec()),
         Kind::Char(major, minor) => ("char", format!("{major}:{minor}").into_bytes()),
         Kind::Block(major, minor) => ("block", format!("{major}:{minor}").into_bytes()),

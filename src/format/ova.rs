@@ -60,7 +60,7 @@ fn write(system: &System, output: &mut Output<'_>) -> Result<()> {
     };
     let text = ovf::text(&machine);
     let text_name = format!("{name}.ovf");
-    let files = [(&*text_name, Digest::of(text.as_bytes())), (&*disk_name, packed.digest())];
+    let files = [(&*text_name, Digest::of(text.as_bytes())), (&*disk_name, packed.digest()?)];
     let manifest = ovf::manifest(&files);
     output.stream(".ova", None, |out| {
         let bytes = |text: String| Content::Bytes(text.into_bytes().into());

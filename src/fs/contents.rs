@@ -48,14 +48,14 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Finds the distinct contents of a tree, in the order of its walk.
-    pub(crate) fn of(tree: &Tree) -> Self {
+    pub(crate) fn of(tree: &Tree) -> Result<Self> {
         let mut groups: BTreeMap<u32, Vec<(Id, Digest)>> = BTreeMap::new();
         for found in tree.walk().filter(|found| !found.link) {
             let inode = tree.get(found.id);
             if let Kind::File(content) = &inode.kind
                 && !content.is_empty()
             {
-                groups.entry(inode.part).or_default().push((found.id, content.digest()));
+                groups.entry(inode.part).or_default().push((found.id, content.digest()?));
             }
         }
         let by_inode = vec![None; tree.capacity()];
@@ -64,7 +64,7 @@ impl Contents {
         for files in groups.into_values() {
             all.group(tree, files, &mut known);
         }
-        all
+        Ok(all)
     }
 
     fn group(

@@ -17,10 +17,11 @@ pub(crate) fn next_data(content: &Content, at: u64, unit: usize) -> Option<u64> 
     if at >= content.len() {
         return None;
     }
-    let Content::Span { file, offset, len, .. } = content else {
+    let Some((file, offset)) = content.place() else {
         return Some(at);
     };
-    if *len < LARGE {
+    let len = content.len();
+    if len < LARGE {
         return Some(at);
     }
     // Moves the file's own position, which nobody relies on: contents are
@@ -28,7 +29,7 @@ pub(crate) fn next_data(content: &Content, at: u64, unit: usize) -> Option<u64> 
     match rustix::fs::seek(file.as_fd(), SeekFrom::Data(offset + at)) {
         Ok(found) if found >= offset + len => None,
         Ok(found) => {
-            let found = found.saturating_sub(*offset).max(at);
+            let found = found.saturating_sub(offset).max(at);
             Some(found - (found - at) % unit as u64)
         }
         Err(Errno::NXIO) => None,

@@ -4,6 +4,7 @@
 //! good enough to list, dump and extract what the writer makes.
 
 mod calendar;
+mod claims;
 mod composed;
 mod contents;
 mod device;
@@ -18,12 +19,12 @@ mod order;
 pub(crate) mod ordered;
 #[cfg(test)]
 pub(crate) mod sample;
-mod scratch;
 pub mod squashfs;
 mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod unpacked;
 mod window;
 
 pub use composed::Composed;

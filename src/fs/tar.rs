@@ -33,7 +33,7 @@ pub fn write(tree: &Tree, records: Records<'_>, out: &mut dyn Write) -> Result<(
 pub fn key(tree: &Tree, records: Records<'_>) -> Result<Digest> {
     let mut key = Hasher::new(io::sink());
     write_with(tree, records, &mut key, &|content, key| {
-        key.write_all(content.digest().bytes()).context("hashing")
+        key.write_all(content.digest()?.bytes()).context("hashing")
     })?;
     Ok(key.finish().1)
 }

@@ -22,11 +22,6 @@ impl Window {
         Ok(Self { file, offset, len })
     }
 
-    /// Returns the length in bytes.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
     /// Returns the file and where in it `at` of the window is.
     pub(crate) fn place(&self, at: u64) -> (Arc<File>, u64) {
         (Arc::clone(&self.file), self.offset + at)
@@ -37,14 +32,20 @@ impl Window {
         self.len = self.len.min(len);
     }
 
-    /// Reads `len` bytes from `at` on.
-    pub(crate) fn read(&self, at: u64, len: usize) -> Result<Vec<u8>> {
-        let end = at.checked_add(len as u64).filter(|end| *end <= self.len);
+    /// Says that `len` bytes from `at` on lie within.
+    pub(crate) fn check(&self, at: u64, len: u64) -> Result<()> {
+        let end = at.checked_add(len).filter(|end| *end <= self.len);
         ensure!(
             end.is_some(),
             "expected {len} bytes at {at}, got the end of the image at {}",
             self.len
         );
+        Ok(())
+    }
+
+    /// Reads `len` bytes from `at` on.
+    pub(crate) fn read(&self, at: u64, len: usize) -> Result<Vec<u8>> {
+        self.check(at, len as u64)?;
         let mut bytes = vec![0; len];
         self.file
             .read_exact_at(&mut bytes, self.offset + at)

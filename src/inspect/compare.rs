@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Image, Partition, Start, Volume};
@@ -74,10 +75,10 @@ pub struct Part {
 
 /// Compares two images: their roots, what starts them and, where both are
 /// divided, their partitions.
-pub fn compare(before: &Image, after: &Image) -> Differences {
+pub fn compare(before: &Image, after: &Image) -> Result<Differences> {
     let mut found = Differences::default();
     match (before.root(), after.root()) {
-        (Some(one), Some(other)) => found.files = roots(one, other),
+        (Some(one), Some(other)) => found.files = roots(one, other)?,
         (None, None) => {}
         (one, other) => found.parts.push(Part {
             part: "root".to_owned(),
@@ -88,36 +89,38 @@ pub fn compare(before: &Image, after: &Image) -> Differences {
     }
     starts(before, after, &mut found.parts);
     partitions(before, after, &mut found.parts);
-    found
+    Ok(found)
 }
 
 /// Compares two file systems by file.
-pub fn roots(before: &Volume, after: &Volume) -> Vec<Changed> {
+pub fn roots(before: &Volume, after: &Volume) -> Result<Vec<Changed>> {
     let attributes = before.holds_attributes() && after.holds_attributes();
     let (one, other) = (names(&before.tree), names(&after.tree));
     let paths: BTreeSet<&Vec<u8>> = one.keys().chain(other.keys()).collect();
-    let mut found = Vec::new();
-    for path in paths {
+    let paths: Vec<&Vec<u8>> = paths.into_iter().collect();
+    // Contents are unpacked and compared on all processors.
+    let found = paths.into_par_iter().map(|path| {
         let ids = (one.get(path).copied(), other.get(path).copied());
         let inodes = (ids.0.map(|id| before.tree.get(id)), ids.1.map(|id| after.tree.get(id)));
         let (change, what) = match inodes {
-            (Some(one), Some(other)) => (Change::Changed, changes(one, other, attributes)),
+            (Some(one), Some(other)) => {
+                let shown = || format!("comparing /{}", String::from_utf8_lossy(path));
+                (Change::Changed, changes(one, other, attributes).with_context(shown)?)
+            }
             (Some(one), None) => (Change::Removed, vec![word(&one.kind).to_owned()]),
             (None, Some(other)) => (Change::Added, vec![word(&other.kind).to_owned()]),
-            (None, None) => continue,
+            (None, None) => return Ok(None),
         };
-        if !what.is_empty() {
-            found.push(Changed {
-                path: String::from_utf8_lossy(path).into_owned(),
-                change,
-                before: inodes.0.and_then(size),
-                after: inodes.1.and_then(size),
-                what,
-                ids,
-            });
-        }
-    }
-    found
+        Ok((!what.is_empty()).then(|| Changed {
+            path: String::from_utf8_lossy(path).into_owned(),
+            change,
+            before: inodes.0.and_then(size),
+            after: inodes.1.and_then(size),
+            what,
+            ids,
+        }))
+    });
+    found.filter_map(Result::transpose).collect()
 }
 
 fn names(tree: &Tree) -> BTreeMap<Vec<u8>, Id> {
@@ -144,14 +147,14 @@ pub fn word(kind: &Kind) -> &'static str {
     }
 }
 
-fn changes(one: &Inode, other: &Inode, attributes: bool) -> Vec<String> {
+fn changes(one: &Inode, other: &Inode, attributes: bool) -> Result<Vec<String>> {
     let mut what = Vec::new();
     let (a, b) = (&one.meta, &other.meta);
     match (&one.kind, &other.kind) {
         (Kind::File(one), Kind::File(other)) => {
             if one.len() != other.len() {
                 what.push(format!("size {} to {}", one.len(), other.len()));
-            } else if one.digest() != other.digest() {
+            } else if !one.equals(other)? {
                 what.push("contents".to_owned());
             }
         }
@@ -184,7 +187,7 @@ fn changes(one: &Inode, other: &Inode, attributes: bool) -> Vec<String> {
         let names: Vec<_> = differ.map(|name| String::from_utf8_lossy(name)).collect();
         what.push(format!("attributes {}", names.join(", ")));
     }
-    what
+    Ok(what)
 }
 
 /// Compares what is started: kernels and command lines one by one, and the

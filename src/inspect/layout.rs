@@ -168,12 +168,9 @@ impl Image {
                 Some(span) => span.clone(),
                 None => {
                     let content = files.file(&blob(&layer.digest))?;
-                    ensure!(
-                        content.digest() == layer.digest,
-                        "layer {}: expected its digest, got {}",
-                        layer.digest,
-                        content.digest()
-                    );
+                    let got = content.digest()?;
+                    let wanted = layer.digest;
+                    ensure!(got == wanted, "layer {wanted}: expected its digest, got {got}");
                     unpacked(&Span::of_content(&content)?)?
                 }
             };
@@ -197,7 +194,7 @@ impl Image {
             for path in &saved.layers {
                 let blob = InTree(tree).file(path)?;
                 let media_type = "tar".to_owned();
-                layers.push(Layer { digest: Some(blob.digest()), size: blob.len(), media_type });
+                layers.push(Layer { digest: Some(blob.digest()?), size: blob.len(), media_type });
                 let span = unpacked(&Span::of_content(&blob)?)?;
                 add_layer(&mut root, &span).with_context(|| format!("layer {path}"))?;
             }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{Image, inspect};
-use crate::tree::{Content, Kind};
+use crate::tree::Kind;
 
 /// Tells what lies at an offset of a file, from the outside inwards: the
 /// partition, the file in it, the segment of an initrd. What is packed or
@@ -48,12 +48,9 @@ fn partition(image: &Image, offset: u64) -> Option<String> {
 fn file(image: &Image, on_disk: (u64, u64), offset: u64) -> Option<(String, String, u64)> {
     for volume in &image.volumes {
         for found in volume.tree.walk() {
-            let Kind::File(Content::Span { file, offset: begin, len, .. }) =
-                &volume.tree.get(found.id).kind
-            else {
-                continue;
-            };
-            let within = offset >= *begin && offset - begin < *len;
+            let Kind::File(content) = &volume.tree.get(found.id).kind else { continue };
+            let Some((file, begin)) = content.place() else { continue };
+            let within = offset >= begin && offset - begin < content.len();
             let same = || file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == on_disk);
             if within && same() {
                 let path = format!("/{}", String::from_utf8_lossy(&found.path));

@@ -58,14 +58,15 @@ impl Span {
         Self::of_file(Arc::new(file))
     }
 
-    /// Describes what a file of a tree holds.
+    /// Describes what a file of a tree holds, which is unpacked unless it lies
+    /// in one piece.
     pub(super) fn of_content(content: &Content) -> Result<Self> {
-        match content {
-            Content::Span { file, offset, len, .. } => {
-                Ok(Self { file: file.clone(), offset: *offset, len: *len })
-            }
-            Content::Bytes(bytes) => Self::of_image(&Extents::from(content), bytes.len() as u64),
+        if let Some((file, offset)) = content.place() {
+            return Ok(Self { file: file.clone(), offset, len: content.len() });
         }
+        let mut unpacked = Unpacked::new(0)?;
+        content.copy_to(&mut unpacked)?;
+        unpacked.finish()
     }
 
     /// Returns the length in bytes.

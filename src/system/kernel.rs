@@ -102,7 +102,7 @@ impl Assembly<'_> {
 
     /// Unpacks a kernel that unpacks itself, once for each kernel.
     fn decompressed(&self, image: &Content) -> Result<Content> {
-        let key = Digest::of(image.digest().bytes());
+        let key = Digest::of(image.digest()?.bytes());
         let file = self.inputs.store.derived("kernel-1", &key, |out| {
             let mut plain = payload(image)?.take(KERNEL_MAX + 1);
             let len = io::copy(&mut plain, out).context("unpacking the kernel")?;

@@ -1,4 +1,5 @@
-//! What a file holds: bytes at hand, or a span of a file on disk.
+//! What a file holds: bytes at hand, a span of a file on disk, or what an image
+//! holds in a form of its own.
 //!
 //! Contents are read in pieces; nothing here gathers a whole span.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
+use super::held::{Held, Hold, Part};
 use crate::oci::{Digest, Hasher};
 
 /// How much is read at once, in bytes.
@@ -30,6 +32,8 @@ pub enum Content {
         /// Digest of the span's bytes: two spans of one digest are equal.
         digest: Digest,
     },
+    /// Contents of an image that was read.
+    Held(Held),
 }
 
 impl Content {
@@ -43,11 +47,22 @@ impl Content {
         Ok(Self::Span { file: Arc::new(file), offset: 0, len, digest })
     }
 
+    /// Describes `len` bytes of contents that an image holds.
+    pub fn held(len: u64, hold: Box<dyn Hold>) -> Self {
+        Self::Held(Held::new(len, hold))
+    }
+
+    /// Describes `len` bytes of a file that was read in an image.
+    pub fn part(file: Arc<File>, offset: u64, len: u64) -> Self {
+        Self::held(len, Box::new(Part { file, offset }))
+    }
+
     /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Span { len, .. } => *len,
+            Self::Held(held) => held.len(),
         }
     }
 
@@ -56,12 +71,63 @@ impl Content {
         self.len() == 0
     }
 
-    /// Returns the digest of the bytes, without reading a span.
-    pub fn digest(&self) -> Digest {
+    /// Returns the digest of the bytes. A span is not read for it; what an
+    /// image holds is, the first time.
+    pub fn digest(&self) -> Result<Digest> {
         match self {
-            Self::Bytes(bytes) => Digest::of(bytes),
-            Self::Span { digest, .. } => *digest,
+            Self::Bytes(bytes) => Ok(Digest::of(bytes)),
+            Self::Span { digest, .. } => Ok(*digest),
+            Self::Held(held) => held.digest(),
         }
+    }
+
+    fn known_digest(&self) -> Option<Digest> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::Span { digest, .. } => Some(*digest),
+            Self::Held(held) => held.known_digest(),
+        }
+    }
+
+    /// Returns where the bytes stand in one piece of a file, if so.
+    pub fn place(&self) -> Option<(&Arc<File>, u64)> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::Span { file, offset, .. } => Some((file, *offset)),
+            Self::Held(held) => held.place(),
+        }
+    }
+
+    /// Says whether two are equal, and reads no more of them than that takes.
+    pub fn equals(&self, other: &Self) -> Result<bool> {
+        if self.len() != other.len() {
+            return Ok(false);
+        }
+        match (self, other) {
+            (Self::Held(one), Self::Held(other)) if one.is(other) => return Ok(true),
+            (Self::Bytes(one), Self::Bytes(other)) => return Ok(one == other),
+            _ => {}
+        }
+        match (self.known_digest(), other.known_digest()) {
+            (None, None) => self.equals_by_byte(other),
+            _ => Ok(self.digest()? == other.digest()?),
+        }
+    }
+
+    fn equals_by_byte(&self, other: &Self) -> Result<bool> {
+        let size = self.len().min(CHUNK as u64) as usize;
+        let (mut one, mut two) = (vec![0; size], vec![0; size]);
+        let mut at = 0;
+        while at < self.len() {
+            let n = (self.len() - at).min(size as u64) as usize;
+            self.read_exact_at(&mut one[..n], at)?;
+            other.read_exact_at(&mut two[..n], at)?;
+            if one[..n] != two[..n] {
+                return Ok(false);
+            }
+            at += n as u64;
+        }
+        Ok(true)
     }
 
     /// Fills `buf` from `offset` on. Fewer bytes than that are an error: the
@@ -83,6 +149,7 @@ impl Content {
             Self::Span { file, offset: base, .. } => file
                 .read_exact_at(buf, base + offset)
                 .context("reading file contents from the store"),
+            Self::Held(held) => held.read_exact_at(buf, offset),
         }
     }
 

@@ -5,6 +5,7 @@
 //! is always well formed: each folder reachable once, each name plain.
 
 mod content;
+mod held;
 mod path;
 mod walk;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail, ensure};
 
 pub use content::{Content, Reader, holds};
+pub use held::{Held, Hold};
 pub use path::{components, join, parent_and_name};
 pub use walk::{Walk, Walked};
 

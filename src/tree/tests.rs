@@ -58,3 +58,45 @@ fn grafts_with_hard_links() {
     assert_eq!(paths(&tree), ["", "root", "root/fs", "root/fs/a", "root/fs/b (link)"]);
     assert_eq!(tree.get(tree.lookup(b"root/fs/b").unwrap()).part, 5);
 }
+
+/// Contents that cannot be read beyond a byte.
+#[derive(Debug)]
+struct Broken(Vec<u8>);
+
+impl Hold for Broken {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let at = offset as usize;
+        let found = self.0.get(at..at + buf.len());
+        ensure!(found.is_some(), "expected more");
+        buf.copy_from_slice(found.unwrap());
+        Ok(())
+    }
+}
+
+#[test]
+fn compares_contents_and_reads_no_more_than_it_takes() {
+    let held = |bytes: &[u8], len: u64| Content::held(len, Box::new(Broken(bytes.to_vec())));
+    let bytes = |bytes: &[u8]| Content::Bytes(bytes.into());
+    let file = |text: &str| {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file
+    };
+    let span = Content::of_file(file("text")).unwrap();
+    let part = Content::part(std::sync::Arc::new(file("a text")), 2, 4);
+    let all = [bytes(b"text"), held(b"text", 4), span, part];
+    for one in &all {
+        for other in &all {
+            assert!(one.equals(other).unwrap(), "{one:?} {other:?}");
+        }
+        for other in [bytes(b"Text"), held(b"texT", 4), held(b"", 5)] {
+            assert!(!one.equals(&other).unwrap(), "{one:?} {other:?}");
+        }
+        assert_eq!(one.digest().unwrap(), crate::oci::Digest::of(b"text"));
+    }
+    let broken = held(b"te", 4);
+    assert!(broken.equals(&broken.clone()).unwrap());
+    assert!(broken.equals(&bytes(b"text")).is_err());
+    assert!(broken.digest().is_err());
+}

@@ -54,7 +54,7 @@ fn expected(tree: &Tree) -> List {
         match &inode.kind {
             Kind::File(content) => {
                 seen.len = content.len();
-                seen.contents = Some(content.digest().hex());
+                seen.contents = Some(content.digest().expect("contents").hex());
             }
             Kind::Symlink(target) => seen.target = Some(target.to_vec()),
             Kind::Char(major, minor) | Kind::Block(major, minor) => seen.device = (*major, *minor),

@@ -129,7 +129,7 @@ pub fn key(tree: &Tree, items: &[Item]) -> Result<Digest> {
     let mut writer = Writer::new(Hasher::new(std::io::sink()));
     for item in items {
         writer.entries(tree, item, |out, content| {
-            out.write_all(content.digest().bytes()).context("hashing")
+            out.write_all(content.digest()?.bytes()).context("hashing")
         })?;
     }
     Ok(writer.finish()?.finish().1)

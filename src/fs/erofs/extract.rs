@@ -1,8 +1,7 @@
 //! File contents out of an image: a span of the image itself where they stand
-//! there in one piece, otherwise unpacked into a nameless file.
+//! there in one piece, otherwise put together or unpacked when they are read.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,110 +11,76 @@ use super::format::{
 };
 use super::image::{Image, Inode};
 use super::map::{self, Run};
-use crate::fs::scratch::{Scratch, Unpacking};
+use crate::fs::Extents;
+use crate::fs::extents::Piece;
 use crate::fs::window::Fields;
-use crate::tree::Content;
+use crate::tree::{Content, Hold};
 
 /// How many blocks of the image an extent may have: 1 MiB.
 const EXTENT_BLOCKS_MAX: u32 = 256;
-/// How much plain data is read at once, in bytes.
-const READ: u64 = 1 << 20;
 /// In a chunk's format: entries of eight bytes that name a device too.
 const CHUNK_INDEXES: u32 = 0x20;
 
-/// Unpacks the contents of one image.
-#[derive(Debug)]
-pub(super) struct Extractor<'a> {
-    image: &'a Image,
-    scratch: Scratch,
-    // What stands in the image alone, by its first block and length.
-    known: BTreeMap<(u32, u64), Content>,
+/// Returns a file's contents.
+pub(super) fn content(image: &Arc<Image>, inode: &Inode) -> Result<Content> {
+    if inode.size == 0 {
+        return Ok(Content::Bytes(Arc::default()));
+    }
+    match inode.layout {
+        FLAT_PLAIN => Ok(span(image, inode.place.into(), inode.size)?.to_content()),
+        FLAT_INLINE => inline(image, inode),
+        COMPRESSED_FULL | COMPRESSED_COMPACT => {
+            let packed =
+                Packed { image: Arc::clone(image), inode: inode.clone(), runs: OnceLock::new() };
+            Ok(Content::held(inode.size, Box::new(packed)))
+        }
+        CHUNKED => chunked(image, inode),
+        other => bail!("expected a data layout of 0 to 4, got {other}"),
+    }
 }
 
-impl<'a> Extractor<'a> {
-    /// Begins with nothing unpacked.
-    pub(super) fn new(image: &'a Image) -> Result<Self> {
-        Ok(Self { image, scratch: Scratch::new(image.window.len())?, known: BTreeMap::new() })
-    }
+/// Describes bytes from a block of the image on.
+fn span(image: &Image, block: u64, len: u64) -> Result<Extents> {
+    let at = block * BLOCK as u64;
+    image.window.check(at, len)?;
+    let (file, from) = image.window.place(at);
+    let mut all = Extents::default();
+    all.put_piece(0, len, &Piece::Span { file, from });
+    Ok(all)
+}
 
-    /// Returns a file's contents.
-    pub(super) fn content(&mut self, inode: &Inode) -> Result<Content> {
-        if inode.size == 0 {
-            return Ok(Content::Bytes(Arc::from([])));
-        }
-        match inode.layout {
-            FLAT_PLAIN => self.plain(inode),
-            FLAT_INLINE => self.inline(inode),
-            COMPRESSED_FULL | COMPRESSED_COMPACT => self.compressed(inode),
-            CHUNKED => self.chunked(inode),
-            other => bail!("expected a data layout of 0 to 4, got {other}"),
-        }
+fn inline(image: &Image, inode: &Inode) -> Result<Content> {
+    let number = (inode.size - 1) / BLOCK as u64;
+    let tail = image.flat_block(inode, number)?;
+    if number == 0 {
+        return Ok(Content::Bytes(tail.into()));
     }
+    let mut all = span(image, inode.place.into(), number * BLOCK as u64)?;
+    all.push_bytes(tail);
+    Ok(all.to_content())
+}
 
-    /// Lets all contents returned so far be read.
-    pub(super) fn finish(self) -> Result<()> {
-        self.scratch.finish()
-    }
-
-    fn plain(&mut self, inode: &Inode) -> Result<Content> {
-        let key = (inode.place, inode.size);
-        if let Some(known) = self.known.get(&key) {
-            return Ok(known.clone());
+fn chunked(image: &Image, inode: &Inode) -> Result<Content> {
+    let chunk = chunk_len(inode);
+    let wide = inode.place & CHUNK_INDEXES != 0;
+    let entry = if wide { 8 } else { 4 };
+    let mut at = inode.after_xattrs().next_multiple_of(entry);
+    let mut all = Extents::default();
+    while all.len() < inode.size {
+        let bytes = image.window.read(at, entry as usize).context("reading chunks")?;
+        let mut fields = Fields(&bytes);
+        if wide {
+            let (_, device) = (fields.u16()?, fields.u16()?);
+            ensure!(device == 0, "expected chunks in the image itself, got device {device}");
         }
-        let at = u64::from(inode.place) * BLOCK as u64;
-        let mut unpacking = self.scratch.begin(inode.size)?;
-        read(self.image, at, inode.size, &mut |bytes| unpacking.pass(bytes))?;
-        let content = unpacking.end(Some(self.image.window.place(at)));
-        self.known.insert(key, content.clone());
-        Ok(content)
-    }
-
-    fn inline(&mut self, inode: &Inode) -> Result<Content> {
-        let number = (inode.size - 1) / BLOCK as u64;
-        let tail = self.image.flat_block(inode, number)?;
-        if number == 0 {
-            return Ok(Content::Bytes(tail.into()));
+        let len = chunk.min(inode.size - all.len());
+        match fields.u32()? {
+            HOLE => all.grow(all.len() + len),
+            block => all.push(&span(image, block.into(), len)?),
         }
-        let at = u64::from(inode.place) * BLOCK as u64;
-        let mut unpacking = self.scratch.begin(inode.size)?;
-        read(self.image, at, number * BLOCK as u64, &mut |bytes| unpacking.append(bytes))?;
-        unpacking.append(&tail)?;
-        Ok(unpacking.end(None))
+        at += entry;
     }
-
-    fn compressed(&mut self, inode: &Inode) -> Result<Content> {
-        let (algorithm, runs) = map::runs(self.image, inode)?;
-        let mut unpacking = self.scratch.begin(inode.size)?;
-        for run in &runs {
-            unpacking.append(&self::run(self.image, run, algorithm)?)?;
-        }
-        let len = unpacking.len();
-        ensure!(len == inode.size, "expected {} bytes in extents, got {len}", inode.size);
-        Ok(unpacking.end(None))
-    }
-
-    fn chunked(&mut self, inode: &Inode) -> Result<Content> {
-        let chunk = chunk_len(inode);
-        let wide = inode.place & CHUNK_INDEXES != 0;
-        let entry = if wide { 8 } else { 4 };
-        let mut at = inode.after_xattrs().next_multiple_of(entry);
-        let mut unpacking = self.scratch.begin(inode.size)?;
-        while unpacking.len() < inode.size {
-            let bytes = self.image.window.read(at, entry as usize).context("reading chunks")?;
-            let mut fields = Fields(&bytes);
-            if wide {
-                let (_, device) = (fields.u16()?, fields.u16()?);
-                ensure!(device == 0, "expected chunks in the image itself, got device {device}");
-            }
-            let len = chunk.min(inode.size - unpacking.len());
-            match fields.u32()? {
-                HOLE => unpacking.skip(len)?,
-                block => append(self.image, u64::from(block), len, &mut unpacking)?,
-            }
-            at += entry;
-        }
-        Ok(unpacking.end(None))
-    }
+    Ok(all.to_content())
 }
 
 /// Returns how long a file's chunks are, in bytes.
@@ -123,26 +88,47 @@ pub(super) fn chunk_len(inode: &Inode) -> u64 {
     1 << (u32::from(BLOCK_LOG) + (inode.place & 0x1f))
 }
 
-fn append(image: &Image, block: u64, len: u64, unpacking: &mut Unpacking<'_>) -> Result<()> {
-    read(image, block * BLOCK as u64, len, &mut |bytes| unpacking.append(bytes))
+/// Contents in compressed extents.
+#[derive(Debug)]
+struct Packed {
+    image: Arc<Image>,
+    inode: Inode,
+    /// The algorithm and the extents, once somebody reads.
+    runs: OnceLock<(u8, Vec<Run>)>,
 }
 
-fn read(
-    image: &Image,
-    mut at: u64,
-    mut len: u64,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    while len > 0 {
-        let n = len.min(READ);
-        take(&image.window.read(at, n as usize)?)?;
-        at += n;
-        len -= n;
+impl Hold for Packed {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let (algorithm, runs) = self.runs()?;
+        let mut number = runs.partition_point(|run| run.at + run.len <= offset);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let found = runs.get(number).filter(|run| run.at <= at);
+            let run = found.with_context(|| format!("expected an extent for byte {at}"))?;
+            let place = (run.block, run.len);
+            let bytes = self.image.data.get(place, || unpack(&self.image, run, *algorithm))?;
+            let from = (at - run.at) as usize;
+            let n = (bytes.len() - from).min(buf.len() - done);
+            buf[done..done + n].copy_from_slice(&bytes[from..from + n]);
+            done += n;
+            number += 1;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-fn run(image: &Image, run: &Run, algorithm: u8) -> Result<Vec<u8>> {
+impl Packed {
+    fn runs(&self) -> Result<&(u8, Vec<Run>)> {
+        if let Some(known) = self.runs.get() {
+            return Ok(known);
+        }
+        let found = map::runs(&self.image, &self.inode).context("reading where its extents are")?;
+        Ok(self.runs.get_or_init(|| found))
+    }
+}
+
+fn unpack(image: &Image, run: &Run, algorithm: u8) -> Result<Vec<u8>> {
     let (blocks, len) = (run.blocks, run.len as usize);
     ensure!(blocks <= EXTENT_BLOCKS_MAX, "expected an extent of up to 256 blocks, got {blocks}");
     let mut stored = image.window.read(run.block * BLOCK as u64, blocks as usize * BLOCK)?;

@@ -11,6 +11,7 @@ use super::format::{
     BLOCK, COMPACT, COMPAT_CHECKSUM, EXTENDED, FLAT_INLINE, FLAT_PLAIN, NAMESPACES, SLOT,
     SUPERBLOCK_AT, Superblock, XATTR_HEAD, checksum,
 };
+use crate::fs::unpacked::Unpacked;
 use crate::fs::window::{Fields, Window};
 
 /// How long a directory may be, in bytes.
@@ -23,6 +24,7 @@ pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 pub(super) struct Image {
     pub(super) window: Window,
     pub(super) superblock: Superblock,
+    pub(super) data: Unpacked,
 }
 
 /// An inode as it stands in the image.
@@ -66,7 +68,7 @@ impl Image {
                 superblock.checksum
             );
         }
-        Ok(Self { window, superblock })
+        Ok(Self { window, superblock, data: Unpacked::default() })
     }
 
     /// Reads an inode.

@@ -22,6 +22,8 @@ const ENTRIES_MAX: u64 = 1 << 24;
 /// A run of a compressed file.
 #[derive(Debug)]
 pub(super) struct Run {
+    /// Where it begins in the file.
+    pub(super) at: u64,
     pub(super) len: u64,
     pub(super) block: u64,
     pub(super) blocks: u32,
@@ -76,7 +78,7 @@ pub(super) fn runs(image: &Image, inode: &Inode) -> Result<(u8, Vec<Run>)> {
             _ => 1,
         };
         let rotated = if advise & ADVISE_IN_PLACE != 0 { (at % BLOCK as u64) as usize } else { 0 };
-        runs.push(Run { len, block, blocks, raw, rotated });
+        runs.push(Run { at, len, block, blocks, raw, rotated });
     }
     Ok((algorithm & 0xf, runs))
 }
@@ -113,7 +115,7 @@ fn compact(image: &Image, at: u64, count: usize, advise: u16) -> Result<Vec<Entr
     let before = ((32 - at % 32) / 4 % 8) as usize;
     let short = advise & ADVISE_SHORT != 0 && before < count;
     let short = if short { (count - before) / 16 * 16 } else { 0 };
-    let mut entries = Vec::with_capacity(count);
+    let mut entries = Vec::new();
     let mut at = at;
     while entries.len() < count {
         let narrow = (before..before + short).contains(&entries.len());

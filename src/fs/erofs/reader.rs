@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::extract::Extractor;
+use super::extract;
 use super::image::{self, Image};
+use crate::fs::claims::Claims;
 use crate::fs::device;
 use crate::tree::{Id, Inode, Kind, Metadata, Tree, join};
 
@@ -27,17 +28,18 @@ const FIFO: u32 = 0o010_000;
 const SOCKET: u32 = 0o140_000;
 
 /// Reads the EROFS image in `len` bytes of a file from `offset` on. Contents
-/// that are not in one plain piece are unpacked into a nameless file.
+/// stay in the image; what is packed is unpacked when it is read.
 pub fn open(file: Arc<File>, offset: u64, len: u64) -> Result<Tree> {
     let image = Image::open(file, offset, len).context("opening an erofs image")?;
+    let image = Arc::new(image);
     let mut tree = Tree::new();
-    let mut extractor = Extractor::new(&image)?;
+    let mut claims = Claims::new(len);
     let mut known: BTreeMap<u64, Id> = BTreeMap::new();
     image.walk(&mut |path, found| {
         if let Some(id) = known.get(&found.nid) {
             return tree.link(*id, path);
         }
-        let kind = kind(&image, found, &mut extractor)?;
+        let kind = kind(&image, found, &mut claims)?;
         let folder = matches!(kind, Kind::Directory(_));
         let meta = Metadata {
             mode: found.mode & 0o7777,
@@ -52,15 +54,17 @@ pub fn open(file: Arc<File>, offset: u64, len: u64) -> Result<Tree> {
         }
         Ok(())
     })?;
-    extractor.finish()?;
     Ok(tree)
 }
 
-fn kind(image: &Image, inode: &image::Inode, extractor: &mut Extractor<'_>) -> Result<Kind> {
+fn kind(image: &Arc<Image>, inode: &image::Inode, claims: &mut Claims) -> Result<Kind> {
     let (major, minor) = device::decode(inode.place);
     Ok(match type_of(inode) {
         DIRECTORY => Kind::directory(),
-        FILE => Kind::File(extractor.content(inode)?),
+        FILE => {
+            claims.add(inode.size)?;
+            Kind::File(extract::content(image, inode)?)
+        }
         SYMLINK => Kind::Symlink(target(image, inode)?.into()),
         CHAR => Kind::Char(major, minor),
         BLOCK => Kind::Block(major, minor),

@@ -38,7 +38,7 @@ pub fn image(tree: &Tree, options: &Options) -> Result<Extents> {
     options.check()?;
     let mut image = Stream::default();
     image.go(BLOCK as u64)?;
-    let contents = Contents::of(tree);
+    let contents = Contents::of(tree)?;
     let packs = write_contents(&contents, options, &mut image)?;
     let chunked = packs.iter().flatten().any(|file| matches!(file.form, Form::Chunks(_)));
 

@@ -13,6 +13,7 @@ use super::geometry::has_copy;
 use super::inode::{self, Inode};
 use super::superblock::{self, Superblock};
 use super::xattr;
+use crate::fs::extents::Piece;
 use crate::tree::Metadata;
 
 /// The deepest tree of extents that the kernel takes.
@@ -23,9 +24,9 @@ const FOLDER_MAX: u64 = 1 << 31;
 /// An image, open for reading.
 #[derive(Debug)]
 pub(super) struct Volume {
-    pub(super) file: Arc<File>,
+    file: Arc<File>,
     /// Where the image begins in the file, in bytes.
-    pub(super) offset: u64,
+    offset: u64,
     len: u64,
     pub(super) superblock: Superblock,
     /// How many more blocks may be mapped: each belongs to one file only.
@@ -65,6 +66,13 @@ impl Volume {
         let end = at.checked_add(buf.len() as u64).filter(|end| *end <= self.len);
         ensure!(end.is_some(), "expected an offset within {} bytes, got {at}", self.len);
         self.file.read_exact_at(buf, self.offset + at).context("reading the image")
+    }
+
+    /// Describes bytes of the image.
+    pub(super) fn piece(&self, at: u64, len: u64) -> Result<Piece> {
+        let end = at.checked_add(len).filter(|end| *end <= self.len);
+        ensure!(end.is_some(), "expected an offset within {} bytes, got {at}", self.len);
+        Ok(Piece::Span { file: Arc::clone(&self.file), from: self.offset + at })
     }
 
     /// Reads a block.

@@ -19,12 +19,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::SeekFrom;
 
 use crate::oci::{Digest, Hasher};
-use crate::tree::Content;
+use crate::tree::{Content, Hold};
 
 /// Zero blocks of this size are left out of bytes at hand.
 const BLOCK: usize = 4096;
-/// The longest scattered contents that are gathered into memory, in bytes.
-const SHORT: u64 = 64 << 10;
 
 /// Where the bytes of an extent come from.
 #[derive(Clone, Debug)]
@@ -43,6 +41,13 @@ pub enum Piece {
         /// Where the extent begins in it.
         from: u64,
     },
+    /// Contents that an image holds in a form of its own.
+    Held {
+        /// The contents.
+        content: Content,
+        /// Where the extent begins in them.
+        from: u64,
+    },
 }
 
 impl Piece {
@@ -50,6 +55,7 @@ impl Piece {
         match self {
             Self::Bytes { bytes, from } => Self::Bytes { bytes: bytes.clone(), from: from + n },
             Self::Span { file, from } => Self::Span { file: file.clone(), from: from + n },
+            Self::Held { content, from } => Self::Held { content: content.clone(), from: from + n },
         }
     }
 
@@ -61,6 +67,9 @@ impl Piece {
                 Ok(())
             }
             Self::Span { file, from } => file.read_exact_at(buf, from + skip),
+            Self::Held { content, from } => {
+                content.read_exact_at(buf, from + skip).map_err(io::Error::other)
+            }
         }
     }
 
@@ -91,6 +100,12 @@ pub struct Extents {
     len: u64,
     // By offset; they never overlap, are never empty, and end within `len`.
     runs: BTreeMap<u64, Extent>,
+}
+
+impl Hold for Extents {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_exact_at(buf, offset)
+    }
 }
 
 impl From<&Content> for Extents {
@@ -179,10 +194,12 @@ impl Extents {
 
     /// Lays contents over what is at `at`, as [`Extents::put_bytes`] does.
     pub fn put_content(&mut self, at: u64, content: &Content) {
-        match content {
-            Content::Bytes(bytes) => self.put_bytes(at, bytes.clone()),
-            Content::Span { file, offset, len, .. } => {
-                self.put_piece(at, *len, &span(file, *offset));
+        match (content.place(), content) {
+            (Some((file, offset)), _) => self.put_piece(at, content.len(), &span(file, offset)),
+            (None, Content::Bytes(bytes)) => self.put_bytes(at, bytes.clone()),
+            (None, content) => {
+                let piece = Piece::Held { content: content.clone(), from: 0 };
+                self.put_piece(at, content.len(), &piece);
             }
         }
     }
@@ -277,23 +294,19 @@ impl Extents {
         Ok(hasher.finish().1)
     }
 
-    /// Returns the image as the contents of a file: a span where it lies in
-    /// one, else gathered, in a file without a name where it is long.
-    pub fn to_content(&self) -> Result<Content> {
+    /// Returns the image as the contents of a file, which are read when they
+    /// are asked for.
+    pub fn to_content(&self) -> Content {
         let mut runs = self.runs();
         if let (Some((0, len, Piece::Span { file, from })), None) = (runs.next(), runs.next())
             && len == self.len
         {
-            let digest = self.digest()?;
-            return Ok(Content::Span { file: file.clone(), offset: *from, len, digest });
+            return Content::part(file.clone(), *from, len);
         }
-        if self.len <= SHORT {
-            return Ok(Content::Bytes(self.bytes(0, self.len as usize)?.into()));
+        match self.len {
+            0 => Content::Bytes(Arc::default()),
+            len => Content::held(len, Box::new(self.clone())),
         }
-        let file = tempfile::tempfile().context("making a file for scattered contents")?;
-        self.write_file(&file)?;
-        let (offset, len, digest) = (0, self.len, self.digest()?);
-        Ok(Content::Span { file: Arc::new(file), offset, len, digest })
     }
 
     /// Forgets what is in a range: it is zeros afterwards.

@@ -2,7 +2,7 @@
 //! whatever else by reading and writing, with holes left out by seeking.
 
 use std::fs::File;
-use std::io::{SeekFrom, Write};
+use std::io::{self, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -74,6 +74,9 @@ impl Extents {
                     copies.extend(shares(file, *from, start, len))
                 }
                 Piece::Span { file, from } => copy_range(file, *from, out, start, len)?,
+                held @ Piece::Held { .. } => {
+                    copy_by_hand(&|buf, at| held.read(buf, at), out, start, len)?;
+                }
             }
         }
         copy_at_once(&copies, out)
@@ -137,7 +140,8 @@ fn copy_range(file: &File, from: u64, out: &File, to: u64, len: u64) -> Result<(
         match rustix::fs::copy_file_range(file, Some(&mut read), out, Some(&mut written), left) {
             Ok(n) => ensure!(n > 0, "expected {left} more bytes of a file, got its end"),
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                return copy_by_hand(file, read, out, written, to + len - written);
+                let take = |buf: &mut [u8], at: u64| file.read_exact_at(buf, read + at);
+                return copy_by_hand(&take, out, written, to + len - written);
             }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("copying a span into an image"),
@@ -146,13 +150,18 @@ fn copy_range(file: &File, from: u64, out: &File, to: u64, len: u64) -> Result<(
     Ok(())
 }
 
-/// Copies between file systems that the kernel does not copy between.
-fn copy_by_hand(file: &File, from: u64, out: &File, to: u64, len: u64) -> Result<()> {
+/// Copies what the kernel does not copy, such as between file systems.
+fn copy_by_hand(
+    take: &dyn Fn(&mut [u8], u64) -> io::Result<()>,
+    out: &File,
+    to: u64,
+    len: u64,
+) -> Result<()> {
     let mut buf = vec![0; len.min(BUFFER) as usize];
     let mut at = 0;
     while at < len {
         let n = (len - at).min(BUFFER) as usize;
-        file.read_exact_at(&mut buf[..n], from + at).context("reading what an image is made of")?;
+        take(&mut buf[..n], at).context("reading what an image is made of")?;
         out.write_all_at(&buf[..n], to + at).context("writing an image")?;
         at += n as u64;
     }
@@ -182,7 +191,8 @@ fn copy_at_once(shares: &[Share<'_>], out: &File) -> Result<()> {
     let next = AtomicUsize::new(0);
     let copy = || {
         while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
-            copy_by_hand(share.file, share.from, out, share.to, share.len)?;
+            let take = |buf: &mut [u8], at| share.file.read_exact_at(buf, share.from + at);
+            copy_by_hand(&take, out, share.to, share.len)?;
         }
         Ok(())
     };

@@ -33,7 +33,7 @@ pub fn open(image: &Extents) -> Result<Tree> {
         let kind = if found.is_folder() {
             Kind::directory()
         } else {
-            Kind::File(volume.contents(&found)?.to_content()?)
+            Kind::File(volume.contents(&found)?.to_content())
         };
         let mode = if found.is_folder() { 0o755 } else { 0o644 };
         let meta = Metadata::root(mode, found.mtime);

@@ -301,7 +301,7 @@ impl<'a> Disc<'a> {
             0o060_000 => Kind::Block(device.0, device.1),
             0o010_000 => Kind::Fifo,
             0o140_000 => Kind::Socket,
-            0 | 0o100_000 => Kind::File(self.contents(found)?.to_content()?),
+            0 | 0o100_000 => Kind::File(self.contents(found)?.to_content()),
             other => bail!("expected a kind of file, got {other:o}"),
         })
     }

@@ -124,7 +124,7 @@ impl Layout<'_> {
             let mut sector = u32::try_from(next).unwrap_or(u32::MAX);
             let shared = !apart.contains(id) && !self.source.is_composed(*id);
             if let (true, Kind::File(content)) = (shared, &self.source.tree.get(*id).kind) {
-                sector = *known.entry(content.digest()).or_insert(sector);
+                sector = *known.entry(content.digest()?).or_insert(sector);
             }
             self.files[id.index()] = sector;
             if u64::from(sector) < next {

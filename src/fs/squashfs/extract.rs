@@ -1,104 +1,92 @@
 //! File contents out of an image: a span of the image itself where they stand
-//! there in one piece, otherwise unpacked into a nameless file.
+//! there in one piece, otherwise unpacked block by block when they are read.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 
-use super::codec;
 use super::format::DATA_PLAIN;
 use super::image::Image;
 use super::record::Blocks;
-use crate::fs::scratch::Scratch;
-use crate::tree::Content;
+use crate::tree::{Content, Hold};
 
-/// Unpacks the contents of one image.
+/// Returns a file's contents.
+pub(super) fn content(image: &Arc<Image>, blocks: &Blocks) -> Result<Content> {
+    if blocks.len == 0 {
+        return Ok(Content::Bytes(Arc::default()));
+    }
+    if let Some((number, _)) = blocks.fragment {
+        ensure!((number as usize) < image.fragments.len(), "expected a fragment, got {number}");
+    }
+    let stored = blocks.sizes.iter().map(|size| u64::from(size & !DATA_PLAIN)).sum();
+    image.window.check(blocks.start, stored).context("looking for contents")?;
+    let is_plain = blocks.sizes.iter().all(|size| size & DATA_PLAIN != 0);
+    if is_plain && blocks.fragment.is_none() && stored == blocks.len {
+        let (file, at) = image.window.place(blocks.start);
+        return Ok(Content::part(file, at, blocks.len));
+    }
+    let (image, len) = (Arc::clone(image), blocks.len);
+    let packed = Packed { image, blocks: blocks.clone(), starts: OnceLock::new() };
+    Ok(Content::held(len, Box::new(packed)))
+}
+
+/// Contents in blocks, the last of which may lie in a fragment.
 #[derive(Debug)]
-pub(super) struct Extractor<'a> {
-    image: &'a Image,
-    scratch: Scratch,
-    known: BTreeMap<Blocks, Content>,
-    fragment: Option<(u32, Rc<[u8]>)>,
+struct Packed {
+    image: Arc<Image>,
+    blocks: Blocks,
+    /// Where each block begins in the image, once somebody reads.
+    starts: OnceLock<Box<[u64]>>,
 }
 
-impl<'a> Extractor<'a> {
-    /// Begins with nothing unpacked.
-    pub(super) fn new(image: &'a Image) -> Result<Self> {
-        let scratch = Scratch::new(image.window.len())?;
-        Ok(Self { image, scratch, known: BTreeMap::new(), fragment: None })
-    }
-
-    /// Returns a file's contents.
-    pub(super) fn content(&mut self, blocks: &Blocks) -> Result<Content> {
-        if blocks.len == 0 {
-            return Ok(Content::Bytes(Arc::from([])));
+impl Hold for Packed {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let whole = u64::from(self.image.superblock.block_size);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let (number, within) = (at / whole, (at % whole) as usize);
+            let len = (self.blocks.len - number * whole).min(whole) as usize;
+            let part = &mut buf[done..];
+            let n = part.len().min(len - within);
+            self.read_block(number as usize, len, within, &mut part[..n])
+                .with_context(|| format!("unpacking block {number} of a file"))?;
+            done += n;
         }
-        if let Some(known) = self.known.get(blocks) {
-            return Ok(known.clone());
-        }
-        let content = self.unpack(blocks)?;
-        self.known.insert(blocks.clone(), content.clone());
-        Ok(content)
+        Ok(())
     }
+}
 
-    /// Lets all contents returned so far be read.
-    pub(super) fn finish(self) -> Result<()> {
-        self.scratch.finish()
-    }
-
-    fn unpack(&mut self, blocks: &Blocks) -> Result<Content> {
-        let image = self.image;
-        let whole = u64::from(image.superblock.block_size);
-        let tail = match blocks.fragment {
-            Some((number, offset)) => Some((self.fragment(number)?, offset as usize)),
-            None => None,
+impl Packed {
+    /// Fills `buf` from `within` on of a block that comes to `len` bytes.
+    fn read_block(&self, number: usize, len: usize, within: usize, buf: &mut [u8]) -> Result<()> {
+        let range = |from: usize| from + within..from + within + buf.len();
+        let Some(size) = self.blocks.sizes.get(number) else {
+            let fragment = self.blocks.fragment.context("expected as many blocks as bytes")?;
+            let (at, size) = self.image.fragments[fragment.0 as usize];
+            let bytes = self.image.data(at, size)?;
+            let tail = bytes.get(range(fragment.1 as usize));
+            buf.copy_from_slice(tail.context("expected a file's end within its fragment")?);
+            return Ok(());
         };
-        let in_place = tail.is_none() && blocks.sizes.iter().all(|size| size & DATA_PLAIN != 0);
-        let mut unpacking = self.scratch.begin(blocks.len)?;
-        let mut at = blocks.start;
-        for size in &blocks.sizes {
-            let want = (blocks.len - unpacking.len()).min(whole);
-            if *size == 0 {
-                unpacking.skip(want)?;
-                continue;
-            }
-            let bytes = block(image, at, *size)?;
-            let len = bytes.len() as u64;
-            ensure!(len == want, "expected a block of {want} bytes, got {len}");
-            at += u64::from(size & !DATA_PLAIN);
-            if in_place { unpacking.pass(&bytes)? } else { unpacking.append(&bytes)? }
+        if *size == 0 {
+            buf.fill(0);
+            return Ok(());
         }
-        if let Some((fragment, from)) = tail {
-            let want = (blocks.len - unpacking.len()) as usize;
-            let tail = from.checked_add(want).and_then(|to| fragment.get(from..to));
-            unpacking.append(tail.context("expected a file's end within its fragment")?)?;
-        }
-        Ok(unpacking.end(in_place.then(|| image.window.place(blocks.start))))
+        let bytes = self.image.data(self.starts()[number], *size)?;
+        ensure!(bytes.len() == len, "expected a block of {len} bytes, got {}", bytes.len());
+        buf.copy_from_slice(&bytes[range(0)]);
+        Ok(())
     }
 
-    fn fragment(&mut self, number: u32) -> Result<Rc<[u8]>> {
-        if let Some((known, bytes)) = &self.fragment
-            && *known == number
-        {
-            return Ok(Rc::clone(bytes));
-        }
-        let found = self.image.fragments.get(number as usize);
-        let (at, size) = found.with_context(|| format!("expected a fragment, got {number}"))?;
-        let bytes: Rc<[u8]> = block(self.image, *at, *size)?.into();
-        self.fragment = Some((number, Rc::clone(&bytes)));
-        Ok(bytes)
-    }
-}
-
-fn block(image: &Image, at: u64, size: u32) -> Result<Vec<u8>> {
-    let len = (size & !DATA_PLAIN) as usize;
-    let whole = image.superblock.block_size as usize;
-    ensure!(len <= whole, "expected a stored block of up to {whole} bytes, got {len}");
-    let stored = image.window.read(at, len)?;
-    match size & DATA_PLAIN {
-        0 => codec::decompress(image.superblock.compressor, &stored, whole),
-        _ => Ok(stored),
+    fn starts(&self) -> &[u64] {
+        self.starts.get_or_init(|| {
+            let next = |at: &mut u64, size: &u32| {
+                let begin = *at;
+                *at += u64::from(size & !DATA_PLAIN);
+                Some(begin)
+            };
+            self.blocks.sizes.iter().scan(self.blocks.start, next).collect()
+        })
     }
 }

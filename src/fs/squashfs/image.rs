@@ -1,19 +1,18 @@
 //! An image opened for reading: its superblock, its metadata blocks, and the
 //! tables that are needed all the time.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
 use super::codec;
 use super::format::{
-    METADATA, METADATA_PLAIN, NAMESPACES, NONE_32, NONE_64, Position, SUPERBLOCK, Superblock,
-    XATTR_ELSEWHERE,
+    DATA_PLAIN, METADATA, METADATA_PLAIN, NAMESPACES, NONE_32, NONE_64, Position, SUPERBLOCK,
+    Superblock, XATTR_ELSEWHERE,
 };
+use crate::fs::unpacked::Unpacked;
 use crate::fs::window::{Fields, Window};
 
 /// How many unpacked metadata blocks are kept at hand.
@@ -26,7 +25,7 @@ const XATTR_VALUE_MAX: u32 = 1 << 20;
 
 pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
-type Block = (Rc<[u8]>, u64);
+type Block = (Arc<[u8]>, u64);
 
 /// An image, open.
 #[derive(Debug)]
@@ -39,7 +38,8 @@ pub(super) struct Image {
     // Where the values stand, and position and count of each set.
     pub(super) xattrs: (u64, Vec<(Position, u32)>),
     // Unpacked metadata blocks, and where the next one begins.
-    blocks: RefCell<BTreeMap<u64, Block>>,
+    blocks: Mutex<BTreeMap<u64, Block>>,
+    data: Unpacked,
 }
 
 impl Image {
@@ -59,7 +59,8 @@ impl Image {
             fragments: Vec::new(),
             ids: Vec::new(),
             xattrs: (0, Vec::new()),
-            blocks: RefCell::new(BTreeMap::new()),
+            blocks: Mutex::default(),
+            data: Unpacked::default(),
         };
         image.read_tables()?;
         Ok(image)
@@ -108,8 +109,9 @@ impl Image {
 
     /// Returns an unpacked metadata block and where the next one begins.
     fn block(&self, at: u64) -> Result<Block> {
-        if let Some((block, next)) = self.blocks.borrow().get(&at) {
-            return Ok((Rc::clone(block), *next));
+        let lock = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((block, next)) = lock().get(&at) {
+            return Ok((Arc::clone(block), *next));
         }
         let header = self.window.read(at, 2).context("reading a metadata block")?;
         let header = Fields(&header).u16()?;
@@ -125,12 +127,26 @@ impl Image {
             block.len()
         );
         let (block, next): Block = (block.into(), at + 2 + len as u64);
-        let mut blocks = self.blocks.borrow_mut();
+        let mut blocks = lock();
         if blocks.len() >= CACHED {
             blocks.clear();
         }
-        blocks.insert(at, (Rc::clone(&block), next));
+        blocks.insert(at, (Arc::clone(&block), next));
         Ok((block, next))
+    }
+
+    /// Returns an unpacked block of contents of a stored size.
+    pub(super) fn data(&self, at: u64, size: u32) -> Result<Arc<[u8]>> {
+        self.data.get((at, size.into()), || {
+            let len = (size & !DATA_PLAIN) as usize;
+            let whole = self.superblock.block_size as usize;
+            ensure!(len <= whole, "expected a stored block of up to {whole} bytes, got {len}");
+            let stored = self.window.read(at, len)?;
+            match size & DATA_PLAIN {
+                0 => codec::decompress(self.superblock.compressor, &stored, whole),
+                _ => Ok(stored),
+            }
+        })
     }
 
     /// Begins to read the records of a table at a position.
@@ -185,7 +201,7 @@ impl Image {
 #[derive(Debug)]
 pub(super) struct Records<'a> {
     image: &'a Image,
-    block: Rc<[u8]>,
+    block: Arc<[u8]>,
     at: usize,
     next: u64,
 }

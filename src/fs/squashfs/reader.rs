@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::extract::Extractor;
+use super::extract;
 use super::format::Position;
 use super::image::Image;
 use super::record::{Body, Record};
+use crate::fs::claims::Claims;
 use crate::fs::device;
 use crate::tree::{Id, Inode, Kind, Metadata, Tree, join};
 
@@ -18,17 +19,18 @@ use crate::tree::{Id, Inode, Kind, Metadata, Tree, join};
 const NAMES_MAX: usize = 1 << 24;
 
 /// Reads the squashfs image in `len` bytes of a file from `offset` on.
-/// Contents that are not in one plain piece are unpacked into a nameless file.
+/// Contents stay in the image; what is packed is unpacked when it is read.
 pub fn open(file: Arc<File>, offset: u64, len: u64) -> Result<Tree> {
     let image = Image::open(file, offset, len).context("opening a squashfs image")?;
+    let image = Arc::new(image);
     let mut tree = Tree::new();
-    let mut extractor = Extractor::new(&image)?;
+    let mut claims = Claims::new(len);
     let mut known: BTreeMap<u32, Id> = BTreeMap::new();
     image.walk(&mut |path, record| {
         if let Some(id) = known.get(&record.number) {
             return tree.link(*id, path);
         }
-        let inode = inode(&image, record, &mut extractor)?;
+        let inode = inode(&image, record, &mut claims)?;
         let folder = matches!(inode.kind, Kind::Directory(_));
         let id = tree.insert(path, inode)?;
         if !folder {
@@ -36,14 +38,16 @@ pub fn open(file: Arc<File>, offset: u64, len: u64) -> Result<Tree> {
         }
         Ok(())
     })?;
-    extractor.finish()?;
     Ok(tree)
 }
 
-fn inode(image: &Image, record: &Record, extractor: &mut Extractor<'_>) -> Result<Inode> {
+fn inode(image: &Arc<Image>, record: &Record, claims: &mut Claims) -> Result<Inode> {
     let kind = match &record.body {
         Body::Directory { .. } => Kind::directory(),
-        Body::File(blocks) => Kind::File(extractor.content(blocks)?),
+        Body::File(blocks) => {
+            claims.add(blocks.len)?;
+            Kind::File(extract::content(image, blocks)?)
+        }
         Body::Symlink(target) => Kind::Symlink(target.as_slice().into()),
         Body::Char(encoded) => {
             let (major, minor) = device::decode(*encoded);

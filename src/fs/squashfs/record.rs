@@ -41,7 +41,7 @@ pub(super) enum Body {
 }
 
 /// Where a file's contents are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub(super) struct Blocks {
     pub(super) start: u64,
     pub(super) len: u64,

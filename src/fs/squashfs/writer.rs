@@ -36,7 +36,7 @@ pub fn image(tree: &Tree, options: &Options) -> Result<Extents> {
     options.check()?;
     let mut image = Stream::default();
     let mut superblock = begin(options, &mut image)?;
-    let contents = Contents::of(tree);
+    let contents = Contents::of(tree)?;
     let packs = write_contents(&contents, options, &mut image)?;
     let order = Order::of(tree)?;
     superblock.inodes = order.count();
