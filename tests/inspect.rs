@@ -162,8 +162,12 @@ fn a_build_is_verified() {
     // Nothing is left of the second build.
     let left = fs::read_dir(place.path(".cache/moby/tmp")).expect("a folder").count();
     assert_eq!(left, 0);
-    let stdin = support::run(&mut place.moby(&["build", "--verify", "-"]));
-    assert_eq!(stdin.status.code(), Some(2), "{}", support::stderr(&stdin));
+    let mut piped = place.moby(&["build", "--verify", "--format", "tar", "-"]);
+    piped.stdin(fs::File::open(place.path("made.yml")).expect("the manifest"));
+    let told = support::stderr(&support::succeed(&mut piped));
+    assert!(told.contains("verified: 1 file came out the same"), "{told}");
+    let device = support::run(&mut place.moby(&["build", "--verify", "-o", "-", "made.yml"]));
+    assert_eq!(device.status.code(), Some(2), "{}", support::stderr(&device));
 }
 
 #[test]

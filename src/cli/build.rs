@@ -3,6 +3,7 @@
 //! The pipeline as a whole: load, resolve and fetch, flatten, assemble,
 //! write. Each step is a function of its own folder.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::Write;
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use super::sources::SourceArgs;
 use super::ui::Ui;
+use super::verify::{First, Given};
 use super::{Global, table, ui, verify};
 use crate::boot::Loaders;
 use crate::error::Usage;
@@ -134,8 +136,12 @@ pub(super) fn run(mut args: Args, global: &Global) -> Result<()> {
     let ui = global.ui();
     args.check()?;
     let cache = args.move_again().unwrap_or_else(|| global.cache_dir());
-    let fetch = |address: &str| args.sources.get(address, &ui);
-    let manifest = manifest::load(&args.manifests, &fetch)?;
+    let given = RefCell::new(Given::new());
+    let manifest = manifest::load(&args.manifests, &|name| {
+        let bytes = args.given(name, &ui)?;
+        given.borrow_mut().entry(name.to_owned()).or_insert_with(|| bytes.clone());
+        Ok(bytes)
+    })?;
     if args.dry_run {
         return ui::data(&manifest.to_yaml(&ToString::to_string));
     }
@@ -156,7 +162,8 @@ pub(super) fn run(mut args: Args, global: &Global) -> Result<()> {
     }
     report(&written, started, &ui)?;
     if args.verify && args.verify_in.is_none() {
-        verify::verify(&args.name(), &lock.to_text(), &written, &store, &ui)?;
+        let first = First { name: &args.name(), lock: &lock.to_text(), given: &given.into_inner() };
+        verify::verify(&first, &written, &store, &ui)?;
     }
     Ok(())
 }
@@ -181,10 +188,8 @@ impl Args {
         {
             bail!(Usage("--output takes one format".to_owned()));
         }
-        let is_stream = self.manifests.iter().any(|name| name == "-")
-            || self.output.as_deref().is_some_and(is_device);
-        if self.verify && is_stream {
-            bail!(Usage("--verify takes files, not streams".to_owned()));
+        if self.verify && self.output.as_deref().is_some_and(is_device) {
+            bail!(Usage("--verify compares files: --output must name one".to_owned()));
         }
         let platform = self.platform();
         if let Some(other) = self.format.iter().find(|format| !format.is_for(&platform)) {
@@ -198,6 +203,16 @@ impl Args {
             bail!(Usage("--input-tar and --pull cannot be used together".to_owned()));
         }
         Ok(())
+    }
+
+    /// Reads a manifest that is no file: the second build of --verify reads
+    /// what the first one was given.
+    fn given(&self, name: &str, ui: &Ui) -> Result<Vec<u8>> {
+        match &self.verify_in {
+            Some(folder) => verify::Again { folder }.given(name),
+            None if name == "-" => manifest::standard_input(),
+            None => self.sources.get(name, ui),
+        }
     }
 
     /// Moves the second build of --verify to where it is at work, under a

@@ -3,9 +3,11 @@
 //!
 //! The second build is this very command in a process of its own: in another
 //! folder, with another cache that has the blobs of the first one and nothing
-//! that was derived from them, another umask, time zone, language, temporary
-//! folder and number of threads. It fetches nothing: the first build's lock
-//! says what it takes.
+//! that was derived from them, another umask, clock, time zone, language,
+//! temporary folder and number of threads. It fetches nothing: the first
+//! build's lock says what it takes, and of manifests that are no files, such as
+//! standard input, it reads what the first build was given. Packages are not
+//! built again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,6 +24,7 @@ use crate::env;
 use crate::format::Written;
 use crate::inspect::compare::{compare, first_difference};
 use crate::inspect::{inspect, place};
+use crate::oci::Digest;
 use crate::run::process::Program;
 use crate::store::Store;
 
@@ -29,6 +32,20 @@ use crate::store::Store;
 pub(super) const OPTION: &str = "--verify-in";
 /// How many of the files that differ within an image are told.
 const TOLD: usize = 10;
+
+/// Manifests that are no files, by name.
+pub(super) type Given = BTreeMap<String, Vec<u8>>;
+
+/// What the second build takes over from the first one.
+#[derive(Debug)]
+pub(super) struct First<'a> {
+    /// The build's name.
+    pub(super) name: &'a str,
+    /// The text of its lock.
+    pub(super) lock: &'a str,
+    /// What it was given.
+    pub(super) given: &'a Given,
+}
 
 /// Where the second build is at work.
 #[derive(Debug)]
@@ -48,12 +65,23 @@ impl Again<'_> {
         self.folder.join("cache")
     }
 
+    /// Returns a manifest that the first build was given.
+    pub(super) fn given(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.given_path(name);
+        fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    fn given_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("given-{}", Digest::of(name.as_bytes()).hex()))
+    }
+
     fn temporary(&self) -> PathBuf {
         self.folder.join("temporary")
     }
 
-    /// Makes its folders, and a cache that has the blobs of another one.
-    fn prepare(&self, store: &Store) -> Result<()> {
+    /// Makes its folders, a cache that has the blobs of another one, and what it
+    /// takes over.
+    fn prepare(&self, first: &First<'_>, store: &Store) -> Result<()> {
         for folder in [self.out(), self.cache(), self.temporary()] {
             fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
         }
@@ -62,6 +90,11 @@ impl Again<'_> {
         let index = from.join("index.json");
         if index.exists() {
             fs::copy(&index, to.join("index.json")).context("copying the names of the cache")?;
+        }
+        let lock = self.out().join(format!("{}.lock", first.name));
+        fs::write(lock, first.lock).context("writing the lock")?;
+        for (name, bytes) in first.given {
+            fs::write(self.given_path(name), bytes).context("writing what was given")?;
         }
         Ok(())
     }
@@ -89,20 +122,12 @@ impl Again<'_> {
 }
 
 /// Builds once more and compares; what differs is an error, and told.
-/// `lock` is the text of the first build's lock, `name` the build's name.
-pub(super) fn verify(
-    name: &str,
-    lock: &str,
-    written: &[Written],
-    store: &Store,
-    ui: &Ui,
-) -> Result<()> {
+pub(super) fn verify(first: &First<'_>, written: &[Written], store: &Store, ui: &Ui) -> Result<()> {
     let temporary = store.root().join("tmp");
     let folder = tempfile::Builder::new().prefix("built again ").tempdir_in(&temporary);
     let folder = folder.with_context(|| format!("making a folder in {}", temporary.display()))?;
     let again = Again { folder: folder.path() };
-    again.prepare(store)?;
-    fs::write(again.out().join(format!("{name}.lock")), lock).context("writing the lock")?;
+    again.prepare(first, store)?;
     ui.note("building once more, to compare");
     again.build().context("building once more")?;
     // Formats share files: each is compared once.

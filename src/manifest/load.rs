@@ -19,8 +19,8 @@ const MAX_LEN: u64 = 16 << 20;
 
 /// Loads manifests and merges them in order.
 ///
-/// A name is a path, `-` for standard input, or an address that begins with
-/// `http://` or `https://` and is given to `fetch`. What is wrong in any of
+/// A name is a path, or `-` for standard input or an address that begins with
+/// `http://` or `https://`, which are given to `fetch`. What is wrong in any of
 /// them is one [`InvalidManifest`].
 pub fn load(names: &[String], fetch: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Manifest> {
     let mut sources = Vec::new();
@@ -49,19 +49,20 @@ fn is_remote(name: &str) -> bool {
 }
 
 fn read(name: &str, fetch: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let bytes = if is_remote(name) {
-        fetch(name)?
-    } else if name == "-" {
-        limited(std::io::stdin().lock())?
-    } else {
-        limited(File::open(name)?)?
-    };
+    let is_given = name == "-" || is_remote(name);
+    let bytes = if is_given { fetch(name)? } else { limited(File::open(name)?)? };
     anyhow::ensure!(
         bytes.len() as u64 <= MAX_LEN,
         "expected a manifest of at most {} MiB, got more",
         MAX_LEN >> 20
     );
     Ok(bytes)
+}
+
+/// Reads a manifest from standard input, or so much of it that [`load`] refuses
+/// it.
+pub fn standard_input() -> Result<Vec<u8>> {
+    limited(std::io::stdin().lock())
 }
 
 fn limited(reader: impl Read) -> Result<Vec<u8>> {

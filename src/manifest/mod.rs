@@ -37,7 +37,7 @@ pub use image::{
     CompleteMount, Device, DeviceKind, IdMapping, ImageConfig, Interface, Mount, Namespaces,
     Runtime,
 };
-pub use load::{load, parse};
+pub use load::{load, parse, standard_input};
 pub use place::{Invalid, InvalidManifest, Place, Spanned};
 pub use resource::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, PageSize, Pids,
