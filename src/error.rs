@@ -54,6 +54,31 @@ pub struct StaleLock {
     pub found: Digest,
 }
 
+/// What went wrong in several things that were done beside each other.
+#[derive(Debug, thiserror::Error)]
+#[error("{} things went wrong", .0.len())]
+pub struct Several(pub Vec<anyhow::Error>);
+
+/// Returns what all came to, or all that went wrong: one error by itself, more
+/// as [`Several`].
+pub fn every<T>(results: impl IntoIterator<Item = anyhow::Result<T>>) -> anyhow::Result<Vec<T>> {
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => done.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.pop() {
+        None => Ok(done),
+        Some(only) if errors.is_empty() => Err(only),
+        Some(last) => {
+            errors.push(last);
+            Err(Several(errors).into())
+        }
+    }
+}
+
 /// Use of the command line that cannot be meant: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -146,6 +171,20 @@ mod tests {
         assert_eq!(hint(&error).as_deref(), Some("go on"));
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         assert_eq!(chain, ["outer", "inner", "leaf"]);
+    }
+
+    #[test]
+    fn tells_all_that_went_wrong() {
+        let results = |bad: &[&'static str]| {
+            let bad: Vec<_> = bad.iter().map(|text| Err(anyhow::anyhow!(*text))).collect();
+            every([Ok(1), Ok(2)].into_iter().chain(bad))
+        };
+        assert_eq!(results(&[]).unwrap(), [1, 2]);
+        assert_eq!(results(&["one"]).unwrap_err().to_string(), "one");
+        let error = results(&["one", "two"]).unwrap_err();
+        let told: Vec<_> =
+            find::<Several>(&error).unwrap().0.iter().map(|e| e.to_string()).collect();
+        assert_eq!(told, ["one", "two"]);
     }
 
     #[test]

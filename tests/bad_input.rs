@@ -197,6 +197,25 @@ fn a_layer_of_many_entries_and_one_that_swells_stay_small_in_memory() {
 }
 
 #[test]
+fn what_is_wrong_with_several_formats_is_told_at_once() {
+    let bench = Bench::good(1000);
+    let manifest = fs::read_to_string(bench.path("made.yml")).expect("the manifest");
+    bench.put("made.yml", format!("{manifest}disk: {{data: {{size: 64M}}}}\n").as_bytes());
+    let mut build = bench.moby();
+    let formats = "kernel+initrd,kernel+squashfs,kernel+erofs";
+    let output =
+        support::run(build.args(["build", "--format", formats, "--dir", "out", "made.yml"]));
+    failed_well(&output, &bench.path("out"));
+    let told = stderr(&output);
+    for format in formats.split(',') {
+        let error =
+            format!("error: writing format {format}\n  caused by: expected a format with a disk");
+        assert!(told.contains(&error), "{format}: {told}");
+    }
+    assert_eq!(told.matches("hint: name one").count(), 1, "{told}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_to_is_named() {
     let bench = Bench::good(1000);
     bench.put("file", b"not a folder");

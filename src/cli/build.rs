@@ -19,7 +19,7 @@ use super::ui::Ui;
 use super::verify::{First, Given};
 use super::{Global, table, ui, verify};
 use crate::boot::Loaders;
-use crate::error::Usage;
+use crate::error::{self, Usage};
 use crate::format::{self, Compression, FORMATS, Format, Options, Output, Packing, Written};
 use crate::image::flatten;
 use crate::manifest::{self, Manifest};
@@ -335,7 +335,7 @@ fn write(
     let distinct: BTreeSet<&str> = args.format.iter().map(|format| format.name).collect();
     let formats: Vec<&Format> =
         FORMATS.iter().filter(|format| distinct.contains(format.name)).collect();
-    let outputs: Vec<Output<'_>> = formats
+    let outputs: Vec<Result<Output<'_>>> = formats
         .par_iter()
         .map(|format| {
             ui.detail(&format!("writing {}", format.name));
@@ -347,7 +347,9 @@ fn write(
             }
             Ok(output)
         })
-        .collect::<Result<_>>()?;
+        .collect();
+    // What is wrong with one format may be wrong with others: all is told.
+    let outputs = error::every(outputs)?;
     if let Some(device) = device {
         let mut out = open_device(device)?;
         let copied = outputs.into_iter().try_for_each(|output| output.copy_to(&mut *out));

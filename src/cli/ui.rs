@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 
-use crate::error;
+use crate::error::{self, Several};
 
 /// How a command talks.
 #[derive(Clone, Debug)]
@@ -82,8 +82,26 @@ pub(super) fn json(value: &impl Serialize) -> Result<()> {
     data(&format!("{text}\n"))
 }
 
-/// Prints an error, its causes and the way out.
+/// Prints an error, its causes and the way out; of several errors, each way out
+/// once.
 pub(super) fn error(error: &anyhow::Error) {
+    let errors = match error.downcast_ref::<Several>() {
+        Some(Several(errors)) => errors.iter().collect(),
+        None => vec![error],
+    };
+    let mut hints: Vec<String> = Vec::new();
+    for error in errors {
+        causes(error);
+        if let Some(hint) = error::hint(error).filter(|hint| !hints.contains(hint)) {
+            hints.push(hint);
+        }
+    }
+    for hint in hints {
+        eprintln!("\nhint: {hint}");
+    }
+}
+
+fn causes(error: &anyhow::Error) {
     let mut chain = error.chain().map(ToString::to_string);
     eprintln!("error: {}", chain.next().unwrap_or_default());
     let mut last = String::new();
@@ -92,9 +110,6 @@ pub(super) fn error(error: &anyhow::Error) {
             eprintln!("  caused by: {}", cause.replace('\n', "\n    "));
         }
         last = cause;
-    }
-    if let Some(hint) = error::hint(error) {
-        eprintln!("\nhint: {hint}");
     }
 }
 
