@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use moby::inspect::target::{self, Target};
 use moby::oci::Digest;
 use moby::store::{Entry, EntryKind, read_entries};
 use support::{builds_packages, have, layout, package_cache, succeed};
@@ -200,7 +201,13 @@ fn a_card_has_what_a_raspberry_pi_starts_from() {
     assert_eq!(refused.status.code(), Some(2), "{}", support::stderr(&refused));
     succeed(&mut build(&["--arch", "arm64"], "1"));
     succeed(&mut build(&["--arch", "arm64", "--dir", "again"], "3"));
-    let card = fs::read(place.path().join("card-rpi.img")).expect("a file");
+    // As the firmware of a Raspberry Pi 3 finds it.
+    let path = place.path().join("card-rpi.img");
+    assert_eq!(target::target(&path).expect("a card"), Some(Target::Raspberry));
+    let found = target::card(&path, &["bcm2837-rpi-3-b.dtb"]).expect("what it starts");
+    assert!(found.kernel.len() == 100_000 && found.initrd.is_some());
+    assert!(found.cmdline.contains("console=ttyS1"), "{}", found.cmdline);
+    let card = fs::read(&path).expect("a file");
     assert!(card == fs::read(place.path().join("again/card-rpi.img")).expect("a file"));
     if have("sfdisk") {
         let table = ["--json", "card-rpi.img"];

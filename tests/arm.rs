@@ -6,7 +6,7 @@
 //! Raspberry Pi 3, each until its page comes. For these the init is compiled,
 //! so that Rust's library for arm64 has to be there.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it skips")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it did")]
 #![allow(clippy::disallowed_methods, reason = "whether a soak is wanted is told by a variable")]
 
 mod support;
@@ -76,7 +76,7 @@ fn a_small_system_starts_by_its_kernel_and_by_uefi() {
         let start = Instant::now();
         let (_, said) = Guest::start(&folder.path().join(file), &[]).end();
         assert!(said.contains("started on aarch64"), "{file}:\n{said}");
-        println!("{file}: {:.1} s", start.elapsed().as_secs_f32());
+        eprintln!("{file}: {:.1} s", start.elapsed().as_secs_f32());
     }
 }
 
@@ -106,7 +106,7 @@ fn serves(image: &Path) {
     let mut guest = Guest::start(image, &["--publish", &format!("{port}:80")]);
     let answer = guest.until("its page", |_| page(port));
     assert!(answer.contains("moby assembled"), "{answer}");
-    println!("{}: {:.1} s", image.display(), start.elapsed().as_secs_f32());
+    eprintln!("{}: {:.1} s", image.display(), start.elapsed().as_secs_f32());
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(super) struct Args {
     /// How many CPUs
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cpus: u32,
-    /// Architecture: x86_64, aarch64, riscv64 or s390x [default: the host's]
+    /// Architecture: x86_64, aarch64, riscv64, s390x [default: the image's]
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
     /// Acceleration: kvm, hvf or tcg [default: what works]

@@ -64,7 +64,9 @@ pub fn target(path: &Path) -> Result<Option<Target>> {
         | Kind::Raw(Boots { bios: true, .. })
         | Kind::FixedVhd(Boots { bios: true, .. }) => Some(Target::Machine("amd64")),
         Kind::Iso(_) => one_of(disc(&span, &look)?),
-        Kind::Raw(_) | Kind::FixedVhd(_) | Kind::Disk(_) | Kind::StreamVmdk => within(&span)?,
+        Kind::Raw(_) | Kind::FixedVhd(_) | Kind::Disk(_) => within(&span)?,
+        // It would have to be unpacked whole.
+        Kind::StreamVmdk => None,
         Kind::Root(_) | Kind::Initrd | Kind::Tar => None,
     })
 }

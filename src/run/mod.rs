@@ -54,7 +54,7 @@ pub struct Options {
     pub path: PathBuf,
     /// What the user says of it.
     pub hints: Hints,
-    /// QEMU's or Go's name of the architecture; the host's if absent.
+    /// QEMU's or Go's name of the architecture; the image's if absent.
     pub arch: Option<String>,
     /// The accelerator, or several joined by `:`; tried if absent.
     pub accel: Option<String>,
@@ -205,8 +205,8 @@ pub fn run(
 fn machine_for(path: &Path, named: Option<&str>, host: &str) -> Result<&'static Machine> {
     let named = named.map(machine::find).transpose()?;
     let telling = image::telling(path);
-    // What is not there is told of by those who look for it.
-    let seen = telling.is_file().then(|| target::target(&telling)).transpose()?.flatten();
+    // What is not there, or cannot be read, is told of by those who need it: QEMU knows more disks.
+    let seen = target::target(&telling).ok().flatten();
     match (named, seen) {
         (None, Some(Target::Raspberry)) => Ok(&machine::RASPBERRY),
         (Some(named), Some(Target::Raspberry)) if named.go == machine::RASPBERRY.go => {
