@@ -91,7 +91,7 @@ impl Cloud {
                 path.strip_suffix(agent.as_bytes())
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
             };
-            self.agents.iter().any(|agent| ends(&agent))
+            self.agents.iter().any(ends)
         };
         if !self.agents.is_empty() && !system.tree.walk().any(|found| is_agent(&found.path)) {
             output.warn(format!(
