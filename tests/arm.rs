@@ -7,17 +7,15 @@
 //! so that Rust's library for arm64 has to be there.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it did")]
-#![allow(clippy::disallowed_methods, reason = "whether a soak is wanted is told by a variable")]
 
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
 use std::time::Instant;
 
-use support::guest::{Guest, build_as, example, free_port, packaged, page, turn};
-use support::{have, run, stderr};
+use support::guest::{Guest, Turn, build_as, example, free_port, packaged, page, turn};
+use support::{have, is_soak, run, stderr};
 
 /// Each format of a system, the end of its file's name, and options of `moby run`.
 const FORMATS: [(&str, &str); 8] = [
@@ -55,7 +53,7 @@ fn packages() -> PathBuf {
 }
 
 /// Waits until this test may have the machine; `None` where it cannot run at all.
-fn arm_turn() -> Option<MutexGuard<'static, ()>> {
+fn arm_turn() -> Option<Turn> {
     let turn = turn()?;
     let firmware = Path::new("/usr/share/AAVMF/AAVMF_CODE.fd").exists();
     if !firmware {
@@ -94,10 +92,6 @@ fn builds(manifest: &Path, folder: &Path, format: &str) -> bool {
     }
     assert!(output.status.success(), "{}: {told}", manifest.display());
     true
-}
-
-fn is_soak() -> bool {
-    std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true")
 }
 
 /// Boots an image until its page comes.

@@ -58,6 +58,8 @@ fn services_fail_restart_wait_and_stop() {
     assert!(report.to_string().contains("application"), "{report}");
     // The table is in the order of the starts.
     in_order(&said, &["service    database", "service    application", "booted in"]);
+    // The container, and not the step that ran it, too.
+    in_order(&said, &["booted in", " ms, 1 failed"]);
 }
 
 #[test]

@@ -6,7 +6,6 @@
 //! with MOBY_SOAK=true all that a format promises is booted.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it did")]
-#![allow(clippy::disallowed_methods, reason = "whether a soak is wanted is told by a variable")]
 
 mod support;
 
@@ -19,7 +18,8 @@ use std::thread;
 use std::time::Instant;
 
 use moby::format::{self, FORMATS, Format};
-use support::guest::{Guest, build_as, example, free_port, page, turn};
+use support::guest::{Guest, SIDE_BY_SIDE, build_as, example, free_port, page, turn};
+use support::is_soak;
 
 /// What starts a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,9 +132,6 @@ const USUAL: &[(&str, Firmware, Medium)] = &[
 /// The name of what is built.
 const NAME: &str = "system";
 
-/// How many guests run side by side: each keeps one core busy.
-const SIDE_BY_SIDE: usize = 2;
-
 /// Other tests boot it, again and again.
 const BOOTED_ELSEWHERE: &[&str] = &["kernel+initrd"];
 
@@ -159,10 +156,6 @@ fn promised(name: &'static str, starts: &Starts) -> Vec<Boot> {
 
 fn all() -> Vec<Boot> {
     STARTS.iter().flat_map(|(name, starts)| promised(name, starts)).collect()
-}
-
-fn is_soak() -> bool {
-    std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true")
 }
 
 /// Sorts formats so that no two of a group write files of one name.
@@ -303,13 +296,16 @@ fn every_format_is_accounted_for() {
 
 #[test]
 fn every_format_serves_a_page() {
-    let Some(_turn) = turn() else { return };
+    if turn().is_none() {
+        return;
+    }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let boots = if is_soak() { all() } else { USUAL.to_vec() };
     let queue = Mutex::new(images(&boots, folder.path()).into_iter());
     let failed = Mutex::new(Vec::new());
     let work = || {
         while let Some((one, image)) = { queue.lock().unwrap().next() } {
+            let _turn = turn();
             let booted = catch_unwind(AssertUnwindSafe(|| boot(&image, one, folder.path())));
             if booted.is_err() {
                 failed.lock().unwrap().push(one);

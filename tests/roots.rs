@@ -4,7 +4,12 @@
 //! `tests/formats.rs` boots every format, on every kind of controller;
 //! `tests/boot.rs` boots a disk whose data grows, twice.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test may, says what it skips, and is told of a kernel by a variable"
+)]
 
 mod support;
 
@@ -14,64 +19,60 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::guest::{Guest, build_as, in_order, packaged, turn};
-use support::{builds_packages, have, stderr};
+use support::system::{manifest, size_of_var, without_modules};
+use support::{builds_packages, have, is_soak, stderr};
 
-/// A system that tells of its root and ends.
-fn manifest(folder: &Path, disk: &str) -> PathBuf {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg");
-    let text = format!(
-        r#"
-kernel: {{image: "@pkg:PKG/kernel", cmdline: "console=ttyS0 quiet mitigations=off no_timer_check"}}
-init: ["@pkg:PKG/init", "@pkg:PKG/runc"]
-disk: {disk}
-onboot:
-  - name: look
-    image: deb:busybox-static
-    pid: host
-    capabilities: [all]
-    binds: ["/var:/var", "/etc:/host/etc"]
-    command:
-      - /usr/bin/busybox
-      - sh
-      - -c
-      - |
-        export PATH=/usr/bin
-        busybox awk '$2 == "/" || $2 == "/var" {{ print "mounted", $2, $3, substr($4, 1, 2) }}' \
-            /proc/1/mounts
-        echo "/var has $(busybox df -m /var | busybox awk 'END {{ print $2 }}') MiB"
-        busybox touch /host/etc/new || echo "nothing writes to the root"
-        # Off; who is still here then is asked to end.
-        trap "" TERM
-        kill -USR2 1
-files:
-  - {{path: var/kept, contents: "in the image"}}
-"#
-    );
-    let path = folder.join("roots.yml");
-    fs::write(&path, text.replace("PKG", &packages.display().to_string())).unwrap();
-    path
-}
+/// The name of what is built.
+const NAME: &str = "roots";
 
 /// Builds a format, boots it with some options, and returns the console.
 fn boots(format: &str, ending: &str, disk: &str, options: &[&str]) -> Option<String> {
     let _turn = turn()?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    build_as(&manifest(folder.path(), disk), folder.path(), &["--format", format]);
-    let mut image = folder.path().join(format!("roots{ending}"));
+    let mut image = build(format, ending, disk, folder.path());
     if options.contains(&STICK) {
         image = as_disk(&image);
     } else if format == "raw" {
-        OpenOptions::new().write(true).open(&image).unwrap().set_len(512 << 20).unwrap();
+        enlarge(&image, 512);
     }
-    let qemu = large_sectors(folder.path());
+    Some(boot(&image, disk, options))
+}
+
+/// Boots a disk whose data grows twice: each time it has become larger.
+fn grows_twice(table: &str, root: &str) {
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let disk = format!("{{root: {root}, table: {table}, data: {{size: 64M}}}}");
+    let image = build("raw", ".img", &disk, folder.path());
+    for (number, mib, least) in [(1, 512, 200), (2, 768, 450)] {
+        enlarge(&image, mib);
+        let said = boot(&image, &disk, &[]);
+        in_order(&said, &["mounted /var ext4 rw"]);
+        in_order(&said, &[&format!("/var saw {number} boots, kept from the image")]);
+        assert!(size_of_var(&said) > least, "{table}, {root}: {said}");
+    }
+}
+
+fn build(format: &str, ending: &str, disk: &str, folder: &Path) -> PathBuf {
+    build_as(&manifest(folder, NAME, disk), folder, &["--format", format]);
+    folder.join(format!("{NAME}{ending}"))
+}
+
+fn enlarge(image: &Path, mib: u64) {
+    OpenOptions::new().write(true).open(image).unwrap().set_len(mib << 20).unwrap();
+}
+
+/// Boots an image until its end, and returns the console.
+fn boot(image: &Path, disk: &str, options: &[&str]) -> String {
+    let qemu = large_sectors(image.parent().unwrap());
     let mut words: Vec<&str> = options.iter().copied().filter(|word| *word != STICK).collect();
     if disk.contains("4096") {
         words.extend(["--qemu", qemu.as_str()]);
     }
-    let (code, said) = Guest::start(&image, &words).end();
+    let (code, said) = Guest::start(image, &words).end();
     assert_eq!(code, Some(0), "{said}");
     in_order(&said, &["nothing writes to the root"]);
-    Some(said)
+    said
 }
 
 /// Asks for a disc to be a disk.
@@ -97,12 +98,6 @@ fn large_sectors(folder: &Path) -> String {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path.display().to_string()
-}
-
-/// The size of /var in MiB.
-fn size_of_var(said: &str) -> u32 {
-    let size = said.split("/var has ").nth(1).and_then(|rest| rest.split(' ').next());
-    size.and_then(|size| size.parse().ok()).unwrap_or_else(|| panic!("expected a size\n{said}"))
 }
 
 #[test]
@@ -136,6 +131,49 @@ fn data_without_growth_stands_beside_an_initrd() {
 }
 
 #[test]
+fn data_on_an_mbr_grows_beside_an_initrd_and_stays() {
+    grows_twice("mbr", "initrd");
+    if is_soak() {
+        for table in ["gpt", "mbr"] {
+            for root in ["initrd", "erofs", "squashfs", "ext4"] {
+                grows_twice(table, root);
+            }
+        }
+    }
+}
+
+/// No distribution has such a kernel: MOBY_KERNEL=FILE names one.
+#[test]
+fn a_kernel_without_modules_finds_its_root() {
+    let Some(kernel) = kernel() else { return };
+    let Some(_turn) = turn() else { return };
+    for (format, ending) in [("raw", ".img"), ("iso", ".iso")] {
+        for root in ["initrd", "erofs", "squashfs", "ext4"] {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let data = if format == "raw" { ", data: {size: 64M}" } else { "" };
+            let disk = format!("{{root: {root}{data}}}");
+            let manifest = without_modules(folder.path(), NAME, &disk, &kernel);
+            build_as(&manifest, folder.path(), &["--format", format]);
+            let image = folder.path().join(format!("{NAME}{ending}"));
+            for firmware in [[].as_slice(), &["--uefi"]] {
+                eprintln!("{format}, {root}, {firmware:?}");
+                let said = boot(&image, &disk, firmware);
+                let root = if root == "initrd" { "rootfs" } else { root };
+                in_order(&said, &[&format!("mounted / {root} ro"), "mounted /var"]);
+            }
+        }
+    }
+}
+
+fn kernel() -> Option<PathBuf> {
+    let kernel = std::env::var_os("MOBY_KERNEL").map(PathBuf::from);
+    if kernel.is_none() {
+        eprintln!("skipped: MOBY_KERNEL does not name a kernel without modules");
+    }
+    kernel
+}
+
+#[test]
 fn a_disc_has_its_root_behind_its_files() {
     for options in [&["--uefi"], &[STICK]] {
         if options == &[STICK] && !have("qemu-img") {
@@ -151,7 +189,7 @@ fn refused(disk: &str, format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let output = packaged()
         .args(["build", "--dir", ".", "--format", format])
-        .arg(manifest(folder.path(), disk))
+        .arg(manifest(folder.path(), NAME, disk))
         .current_dir(folder.path())
         .output()
         .unwrap();

@@ -1,5 +1,5 @@
 //! Guests: systems built by the shared cache of packages and booted in QEMU
-//! under emulation, one at a time.
+//! under emulation, a few at a time.
 //!
 //! Without QEMU, protoc (for the init) or a Debian archive in the host's apt
 //! configuration [`turn`] says so, and there is nothing to boot.
@@ -11,19 +11,24 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{builds_packages, have, package_cache};
 
-/// How long a guest may take for anything: CI machines emulate slowly.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a guest may take for anything: CI machines emulate slowly, and
+/// slower yet beside other work. One that ends is noticed at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two looks at what nobody reports.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The guest that may run.
-static TURN: Mutex<()> = Mutex::new(());
+/// How many guests run side by side: each keeps one core busy.
+pub(crate) const SIDE_BY_SIDE: usize = 2;
+
+/// How many run now, and the news of an end.
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
 
 /// Returns `moby` with the cache of packages, in this process's environment.
 pub(crate) fn packaged() -> Command {
@@ -32,10 +37,28 @@ pub(crate) fn packaged() -> Command {
     command
 }
 
-/// Waits until this test may have the machine; `None` where it cannot run at all.
-pub(crate) fn turn() -> Option<MutexGuard<'static, ()>> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (have("qemu-system-x86_64") && builds_packages()).then_some(turn)
+/// The right to run a guest.
+#[derive(Debug)]
+pub(crate) struct Turn(());
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
+
+/// Waits until this test may run a guest; `None` where it cannot run any.
+pub(crate) fn turn() -> Option<Turn> {
+    if !have("qemu-system-x86_64") || !builds_packages() {
+        return None;
+    }
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = ENDED
+        .wait_while(running, |running| *running >= SIDE_BY_SIDE)
+        .unwrap_or_else(PoisonError::into_inner);
+    *running += 1;
+    Some(Turn(()))
 }
 
 /// Builds an example in `folder`, which is also the working folder, and returns its path.
@@ -86,6 +109,11 @@ impl Guest {
             .spawn()
             .unwrap();
         Self { child, console, ends: Instant::now() + PATIENCE }
+    }
+
+    /// The file that takes what the console shows.
+    pub(crate) fn console(&self) -> &Path {
+        &self.console
     }
 
     /// Returns all that the console has shown.

@@ -14,6 +14,7 @@ pub(crate) mod initrd;
 pub(crate) mod layout;
 pub(crate) mod proxy;
 pub(crate) mod registry;
+pub(crate) mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -67,6 +68,11 @@ pub(crate) fn have(program: &str) -> bool {
         eprintln!("skipped: {program} is not installed");
     }
     found
+}
+
+/// Tells whether all is to be tested that takes long, as `tools/test --soak` asks.
+pub(crate) fn is_soak() -> bool {
+    std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true")
 }
 
 /// The names in a folder, in order.

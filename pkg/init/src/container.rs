@@ -145,27 +145,17 @@ fn create(
     ended
 }
 
-/// Runs every container of a kind, in order; gives the names of those that failed. Stops where
-/// `go_on` says so after a failure, and when somebody asked to go down meanwhile.
-pub fn all(
-    world: &mut World,
-    kind: Kind,
-    mut go_on: impl FnMut(&mut World, &str) -> bool,
-) -> Vec<String> {
-    let mut failed = Vec::new();
+/// Runs every container of a kind, in order. Stops where `go_on` says so after a failure, and
+/// when somebody asked to go down meanwhile.
+pub fn all(world: &mut World, kind: Kind, mut go_on: impl FnMut(&mut World) -> bool) {
     for (name, bundle) in order::bundles(kind.dir) {
         if world.request.is_some() && !world.leaving {
             break;
         }
-        if !run(world, kind, &name, &bundle) {
-            let next = go_on(world, &name);
-            failed.push(name);
-            if !next {
-                break;
-            }
+        if !run(world, kind, &name, &bundle) && !go_on(world) {
+            break;
         }
     }
-    failed
 }
 
 /// Gives where a container's output goes, and LinuxKit's second name of its log.

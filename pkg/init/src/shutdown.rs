@@ -22,7 +22,7 @@ pub fn run(world: &mut World, action: Action) {
     world.record.finish();
     say("stopping services");
     stop(world, "service", SERVICES);
-    let _failed = container::all(world, container::ONSHUTDOWN, |_, _| true);
+    container::all(world, container::ONSHUTDOWN, |_| true);
     if let Err(error) = step::scripts_down(world) {
         say(error);
     }
