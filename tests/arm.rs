@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use support::guest::{Guest, Turn, build_as, example, free_port, packaged, page, turn};
-use support::{have, is_soak, run, stderr};
+use support::{have, run, soaks, stderr};
 
 /// Each format of a system, the end of its file's name, and options of `moby run`.
 const FORMATS: [(&str, &str); 8] = [
@@ -105,8 +105,7 @@ fn serves(image: &Path) {
 
 #[test]
 fn minimal_serves_its_page_however_it_is_started() {
-    if !is_soak() {
-        eprintln!("skipped: MOBY_SOAK is not true");
+    if !soaks() {
         return;
     }
     let Some(_turn) = arm_turn() else { return };
@@ -121,8 +120,7 @@ fn minimal_serves_its_page_however_it_is_started() {
 
 #[test]
 fn a_raspberry_pi_serves_its_page() {
-    if !is_soak() {
-        eprintln!("skipped: MOBY_SOAK is not true");
+    if !soaks() {
         return;
     }
     let Some(_turn) = arm_turn() else { return };

@@ -284,8 +284,7 @@ fn builds_killed_at_any_moment_leave_a_sound_cache() {
     let bench = Bench::new();
     let manifest = layout::system(&bench.path("layout"), 1 << 20);
     bench.put("made.yml", manifest.as_bytes());
-    let rounds: u64 =
-        if moby::env::var("MOBY_SOAK").is_some_and(|set| set == "true") { 300 } else { 15 };
+    let rounds: u64 = if support::is_soak() { 300 } else { 15 };
     for round in 0..rounds {
         let mut children: Vec<Child> = (0..3)
             .map(|index| {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use moby::oci::Digest;
 use support::guest::{Guest, free_port, page, turn};
-use support::{is_soak, package_cache, succeed};
+use support::{package_cache, soaks, succeed};
 
 const MIB: u64 = 1 << 20;
 /// Size of a file: they are of noise, which cannot be compressed, and of text.
@@ -145,18 +145,9 @@ fn fetch(port: u16, path: &str) -> Vec<u8> {
     answer.split_off(body)
 }
 
-/// Says whether this run has time for it.
-fn is_wanted() -> bool {
-    let soak = is_soak();
-    if !soak {
-        eprintln!("skipped: MOBY_SOAK is not true");
-    }
-    soak
-}
-
 #[test]
 fn an_efi_program_of_any_size_boots() {
-    let Some(_turn) = is_wanted().then(turn).flatten() else { return };
+    let Some(_turn) = soaks().then(turn).flatten() else { return };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     write(folder.path(), 20, 0);
     build(folder.path(), "uki");
@@ -178,7 +169,7 @@ fn an_efi_program_of_any_size_boots() {
 fn three_gigabytes_boot_in_half_of_one() {
     const NOISE: usize = 64;
     const TEXT: usize = 32;
-    let Some(_turn) = is_wanted().then(turn).flatten() else { return };
+    let Some(_turn) = soaks().then(turn).flatten() else { return };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     write(folder.path(), NOISE, TEXT);
     let begun = Instant::now();

@@ -75,6 +75,15 @@ pub(crate) fn is_soak() -> bool {
     std::env::var("MOBY_SOAK").is_ok_and(|value| value == "true")
 }
 
+/// Tells the same, and says so where it skips what only a soak has time for.
+pub(crate) fn soaks() -> bool {
+    let soak = is_soak();
+    if !soak {
+        eprintln!("skipped: MOBY_SOAK is not true");
+    }
+    soak
+}
+
 /// The names in a folder, in order.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");

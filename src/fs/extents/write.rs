@@ -81,9 +81,7 @@ impl Extents {
         }
         copy_at_once(&copies, out)
     }
-}
 
-impl Extents {
     /// Has the file system set room aside for what is not a hole: the copying
     /// is faster for it, and a full disk is told before anything is written.
     fn reserve(&self, out: &File) -> Result<()> {
