@@ -1,8 +1,10 @@
 //! A file that is being written and has no name yet, so that whatever ends
 //! the program, nothing half-written is left.
 //!
-//! `O_TMPFILE` where the file system has it, see open(2); elsewhere a hidden
-//! name beside the target, which [`abandon`] removes on the way out.
+//! `O_TMPFILE` where the file system has it, see open(2): such a file is linked
+//! when it is whole, and a killed program leaves at most a whole one under a
+//! hidden name, where it was to replace another. Elsewhere a hidden name beside
+//! the target from the start, which [`abandon`] removes on the way out.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -12,7 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
-use tempfile::NamedTempFile;
+use rustix::io::Errno;
+use tempfile::{Builder, TempPath};
 
 /// The hidden names that are in use.
 static HIDDEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -22,7 +25,7 @@ static HIDDEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 pub(super) struct Pending {
     target: PathBuf,
     file: File,
-    hidden: Option<NamedTempFile>,
+    hidden: Option<TempPath>,
 }
 
 impl Pending {
@@ -35,9 +38,14 @@ impl Pending {
         if let Ok(file) = openat(CWD, dir, flags, Mode::from_raw_mode(0o666)) {
             return Ok(Self { target, file: file.into(), hidden: None });
         }
-        let hidden = hidden(&target)?;
-        names().insert(hidden.path().to_owned());
-        let file = hidden.reopen().with_context(|| format!("opening {}", target.display()))?;
+        let name = hidden(&target)?;
+        let file = Builder::new()
+            .prefix(&name)
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(dir)
+            .with_context(|| format!("making a file in {}", dir.display()))?;
+        let (file, hidden) = file.into_parts();
+        names().insert(hidden.to_path_buf());
         Ok(Self { target, file, hidden: Some(hidden) })
     }
 
@@ -50,13 +58,15 @@ impl Pending {
     pub(super) fn commit(mut self) -> Result<PathBuf> {
         let renaming = || format!("giving {} its name", self.target.display());
         let hidden = match self.hidden.take() {
-            Some(hidden) => hidden,
+            Some(hidden) => Some(hidden),
             None => link(&self.file, &self.target).with_context(renaming)?,
         };
-        let name = hidden.path().to_owned();
-        let kept = hidden.persist(&self.target).map_err(|error| error.error);
-        names().remove(&name);
-        kept.with_context(renaming)?;
+        if let Some(hidden) = hidden {
+            let name = hidden.to_path_buf();
+            let kept = hidden.persist(&self.target).map_err(|error| error.error);
+            names().remove(&name);
+            kept.with_context(renaming)?;
+        }
         Ok(std::mem::take(&mut self.target))
     }
 }
@@ -64,7 +74,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(hidden) = &self.hidden {
-            names().remove(hidden.path());
+            names().remove(&hidden.to_path_buf());
         }
     }
 }
@@ -81,26 +91,28 @@ fn names() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     HIDDEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Links a file without name to a hidden one, for a link replaces nothing.
-fn link(file: &File, target: &Path) -> Result<NamedTempFile> {
+/// Links a file that has no name to its target, or, for a link replaces
+/// nothing, to the hidden name that it returns.
+fn link(file: &File, target: &Path) -> Result<Option<TempPath>> {
     use std::os::fd::AsRawFd;
-    let hidden = hidden(target)?;
-    let path = hidden.path();
-    fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(CWD, source, CWD, path, AtFlags::SYMLINK_FOLLOW)
-        .with_context(|| format!("linking {}", path.display()))?;
-    Ok(hidden)
+    let link = |path: &Path| linkat(CWD, &source, CWD, path, AtFlags::SYMLINK_FOLLOW);
+    match link(target) {
+        Ok(()) => return Ok(None),
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).context("linking it"),
+    }
+    let hidden = Builder::new()
+        .prefix(&hidden(target)?)
+        .make_in(folder(target), |path| Ok(link(path)?))
+        .context("linking it to a hidden name")?;
+    Ok(Some(hidden.into_temp_path()))
 }
 
-fn hidden(target: &Path) -> Result<NamedTempFile> {
-    let name = target.file_name().context("expected a file name")?.to_string_lossy();
-    let dir = folder(target);
-    tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)
-        .with_context(|| format!("making a file in {}", dir.display()))
+/// Returns what a hidden name beside `target` begins with.
+fn hidden(target: &Path) -> Result<String> {
+    let name = target.file_name().context("expected a file name")?;
+    Ok(format!(".{}.", name.to_string_lossy()))
 }
 
 fn folder(target: &Path) -> &Path {
