@@ -177,7 +177,7 @@ pub(super) fn root_partition(
         "arm64" => gpt::ROOT_ARM64,
         _ => gpt::ROOT_AMD64,
     };
-    let image = root.image(system, output.store)?;
+    let image = root.image(system, disk, output.store)?;
     let mut partition = gpt::Partition::new(kind, "root", image);
     partition.id = Some(Guid::derive(&disk.bytes(), "root"));
     partition.attributes = gpt::READ_ONLY;

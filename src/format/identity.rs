@@ -8,47 +8,56 @@ use anyhow::{Context, Result};
 use crate::oci::{Digest, Hasher};
 use crate::tree::{Inode, Kind, Tree};
 
+/// How much is gathered before it is hashed, in bytes.
+const GATHERED: usize = 64 << 10;
+
 /// Returns a digest of a tree's names, metadata, parts and contents.
 pub(super) fn identity(tree: &Tree) -> Result<Digest> {
     let mut hasher = Hasher::new(io::sink());
+    let mut bytes = Vec::with_capacity(GATHERED * 2);
     let mut first: Vec<Option<u64>> = vec![None; tree.capacity()];
     for (index, found) in (0u64..).zip(tree.walk()) {
-        add(&mut hasher, &found.path)?;
+        add(&mut bytes, &found.path);
         let known = *first[found.id.index()].get_or_insert(index);
-        hasher.write_all(&known.to_le_bytes()).context("hashing")?;
+        bytes.extend(known.to_le_bytes());
         if known == index {
-            add_inode(&mut hasher, tree.get(found.id))?;
+            add_inode(&mut bytes, tree.get(found.id))?;
+        }
+        if bytes.len() >= GATHERED {
+            hasher.write_all(&bytes).context("hashing")?;
+            bytes.clear();
         }
     }
+    hasher.write_all(&bytes).context("hashing")?;
     Ok(hasher.finish().1)
 }
 
-fn add_inode(out: &mut dyn Write, inode: &Inode) -> Result<()> {
+fn add_inode(bytes: &mut Vec<u8>, inode: &Inode) -> Result<()> {
     let meta = &inode.meta;
-    let fixed = format!("{:o} {} {} {} {}", meta.mode, meta.uid, meta.gid, meta.mtime, inode.part);
-    add(out, fixed.as_bytes())?;
-    let (kind, value) = match &inode.kind {
-        Kind::Directory(_) => ("directory", Vec::new()),
-        Kind::File(content) => ("file", content.digest()?.bytes().to_vec()),
-        Kind::Symlink(target) => ("link", target.to_vec()),
-        Kind::Char(major, minor) => ("char", format!("{major}:{minor}").into_bytes()),
-        Kind::Block(major, minor) => ("block", format!("{major}:{minor}").into_bytes()),
-        Kind::Fifo => ("fifo", Vec::new()),
-        Kind::Socket => ("socket", Vec::new()),
-    };
-    add(out, kind.as_bytes())?;
-    add(out, &value)?;
-    add(out, meta.xattrs.len().to_string().as_bytes())?;
-    meta.xattrs.iter().try_for_each(|(name, value)| {
-        add(out, name)?;
-        add(out, value)
-    })
+    bytes.extend(meta.mode.to_le_bytes());
+    bytes.extend([meta.uid, meta.gid, inode.part].iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend(meta.mtime.to_le_bytes());
+    bytes.extend(inode.kind.type_bits().to_le_bytes());
+    match &inode.kind {
+        Kind::File(content) => add(bytes, content.digest()?.bytes()),
+        Kind::Symlink(target) => add(bytes, target),
+        Kind::Char(major, minor) | Kind::Block(major, minor) => {
+            bytes.extend([major, minor].iter().flat_map(|number| number.to_le_bytes()));
+        }
+        Kind::Directory(_) | Kind::Fifo | Kind::Socket => {}
+    }
+    bytes.extend((meta.xattrs.len() as u64).to_le_bytes());
+    for (name, value) in &meta.xattrs {
+        add(bytes, name);
+        add(bytes, value);
+    }
+    Ok(())
 }
 
 /// Adds bytes after their length, so that no two lists look the same.
-fn add(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
-    out.write_all(&(bytes.len() as u64).to_le_bytes()).context("hashing")?;
-    out.write_all(bytes).context("hashing")
+fn add(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend((bytes.len() as u64).to_le_bytes());
+    to.extend(bytes);
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 
 use anyhow::Result;
 
+use super::identity::identity;
 use super::root::Root;
 use super::{Format, Output, data, kernel_initrd, small};
+use crate::disk::Guid;
 use crate::system::System;
 
 /// Ending of the initrd that only looks for the root.
@@ -46,6 +48,7 @@ fn write(system: &System, output: &mut Output<'_>, root: Root, ending: &str) -> 
     if let Some(initrd) = small::initrd(system, output.store, output.options.compression)? {
         output.image(INITRD, &initrd)?;
     }
-    let image = root.image(system, output.store)?;
+    let id = Guid::derive(identity(&system.tree)?.bytes(), "root");
+    let image = root.image(system, id, output.store)?;
     output.image(ending, &image)
 }

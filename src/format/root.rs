@@ -3,7 +3,6 @@
 
 use anyhow::{Context, Result};
 
-use super::identity::identity;
 use super::initrd::LEFT_OUT;
 use crate::disk::Guid;
 use crate::fs::{Composed, Extents, erofs, ext4, iso9660, squashfs};
@@ -42,14 +41,14 @@ impl Root {
         }
     }
 
-    /// Makes the image of a system's root, without what boots it.
-    pub(super) fn image(self, system: &System, store: &Store) -> Result<Extents> {
+    /// Makes the image of a system's root, without what boots it, for a medium
+    /// or a system of its own that `id` names.
+    pub(super) fn image(self, system: &System, id: Guid, store: &Store) -> Result<Extents> {
         let mut tree = system.tree.clone();
         for path in LEFT_OUT {
             tree.remove(path)?;
         }
-        let key = identity(&tree)?;
-        let uuid = Guid::derive(key.bytes(), self.name()).bytes();
+        let uuid = Guid::derive(&id.bytes(), self.name()).bytes();
         self.plan(&tree, uuid, store)
             .with_context(|| format!("writing the root as {}", self.name()))
     }

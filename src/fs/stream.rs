@@ -53,6 +53,13 @@ impl Stream {
         }
     }
 
+    /// Adds bytes that stay where they are.
+    pub(crate) fn give(&mut self, bytes: Vec<u8>) {
+        self.lay();
+        self.gathered = bytes;
+        self.lay();
+    }
+
     /// Adds another image.
     pub(crate) fn push(&mut self, other: &Extents) {
         self.lay();

@@ -5,7 +5,7 @@
 //! of an entry's path are followed inside the tree, as a container would see
 //! them, never out of it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -22,19 +22,23 @@ const LINKS_MAX: usize = 40;
 /// Applies a layer to a tree. Whiteouts count before the layer's own entries,
 /// wherever they stand in it.
 pub fn apply(tree: &mut Tree, layer: &Layer) -> Result<()> {
-    for entry in &layer.entries {
+    for entry in layer.entries.iter().filter(|entry| is_whiteout(entry)) {
         whiteout(tree, entry)?;
     }
-    let mut met = BTreeSet::new();
-    for entry in &layer.entries {
-        let name = entry.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let mut met = HashSet::with_capacity(layer.entries.len());
+    for entry in layer.entries.iter().filter(|entry| !is_whiteout(entry)) {
         // Of two entries of one path LinuxKit takes the first: case 082.
-        if !name.starts_with(WHITEOUT) && met.insert(&entry.path) {
+        if met.insert(&entry.path) {
             let shown = || format!("applying entry `{}`", String::from_utf8_lossy(&entry.path));
             add(tree, layer, entry).with_context(shown)?;
         }
     }
     Ok(())
+}
+
+fn is_whiteout(entry: &Entry) -> bool {
+    let name = entry.path.rsplit(|b| *b == b'/').next();
+    name.is_some_and(|name| name.starts_with(WHITEOUT))
 }
 
 fn whiteout(tree: &mut Tree, entry: &Entry) -> Result<()> {
@@ -136,9 +140,18 @@ pub fn make_folder(tree: &mut Tree, names: &[&[u8]], mtime: i64) -> Result<Id> {
     Ok(dir)
 }
 
+fn folder(tree: &Tree, dir: Id, name: &[u8]) -> Option<Id> {
+    tree.child(dir, name).filter(|id| tree.is_folder(*id))
+}
+
 /// Follows names as far as there are folders; returns the last folder and
 /// the names that are missing below it.
 fn walk_names(tree: &Tree, names: &[&[u8]]) -> Result<(Id, Vec<Vec<u8>>)> {
+    // Mostly there is no link on the way; `..` is the name of no entry.
+    let mut plain = names.iter().copied();
+    if let Some(dir) = plain.try_fold(tree.root(), |dir, name| folder(tree, dir, name)) {
+        return Ok((dir, Vec::new()));
+    }
     let mut links = 0;
     // The names still to go, the next one last, and the folders behind us.
     let mut todo: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();

@@ -5,6 +5,7 @@
 //! is always well formed: each folder reachable once, each name plain.
 
 mod content;
+mod graft;
 mod held;
 mod path;
 mod walk;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail, ensure};
 
 pub use content::{Content, Reader, holds};
+use graft::Graft;
 pub use held::{Held, Hold};
 pub use path::{components, join, parent_and_name};
 pub use walk::{Walk, Walked};
@@ -330,33 +332,7 @@ impl Tree {
     /// Puts all that is below another tree's root below a path of this one,
     /// as if inserted one by one, hard links included, each as of `part`.
     pub fn graft(&mut self, path: &[u8], other: &Tree, part: u32) -> Result<()> {
-        let mut made: Vec<Option<Id>> = vec![None; other.capacity()];
-        for found in other.walk() {
-            if found.path.is_empty() {
-                continue;
-            }
-            let target = join(path, &found.path);
-            if let Some(known) = made[found.id.index()] {
-                self.link(known, &target)?;
-                continue;
-            }
-            let inode = other.get(found.id);
-            let kind = match &inode.kind {
-                Kind::Directory(_) => Kind::directory(),
-                other => other.clone(),
-            };
-            let inode = Inode { meta: inode.meta.clone(), kind, part };
-            let id = match other.is_implied(found.id) {
-                true => self.imply(&target, inode)?,
-                false => self.insert(&target, inode)?,
-            };
-            made[found.id.index()] = Some(id);
-        }
-        for (link, header) in &other.headers {
-            let target = join(path, &header.target);
-            self.headers.insert(join(path, link), LinkHeader { target, ..header.clone() });
-        }
-        Ok(())
+        Graft { tree: self, other, part, made: vec![None; other.capacity()] }.run(path)
     }
 
     /// Walks all names, parents before children, siblings by name, except
@@ -374,12 +350,6 @@ impl Tree {
         root.meta = inode.meta;
         root.part = inode.part;
         Ok(Id(0))
-    }
-
-    fn imply(&mut self, path: &[u8], inode: Inode) -> Result<Id> {
-        let (parents, name) = parent_and_name(path)?;
-        let dir = self.make_parents(&parents, inode.meta.mtime, inode.part)?;
-        name.map_or(Ok(dir), |name| self.imply_at(dir, name, inode))
     }
 
     fn make_parents(&mut self, parents: &[&[u8]], mtime: i64, part: u32) -> Result<Id> {

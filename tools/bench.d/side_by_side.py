@@ -31,7 +31,7 @@ TOOLS = {
 
 # What the store keeps of a system that is fetched and unpacked, of one that
 # has its initial root, and of one that has its root on a disk.
-UNPACKED = ("tar-1", "kernel-1")
+UNPACKED = ("tar-2", "kernel-1")
 STARTED = (*UNPACKED, "initrd-1")
 ROOTED = (*STARTED, "erofs-3")
 
