@@ -170,3 +170,53 @@ fn a_guest_goes_on_in_the_background() {
     assert!(said.contains("data: a text"), "{said}");
     assert!(Path::new("/proc").join(&pid).exists(), "{said}");
 }
+
+/// Makes a bridge with a tap in a network of its own, allows the bridge in an
+/// `/etc` of its own, and runs what follows. `$1` is a folder for the latter.
+const NETWORK: &str = r#"
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay none -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
+mkdir -p /etc/qemu
+echo allow br0 > /etc/qemu/bridge.conf
+ip link set lo up
+ip link add br0 type bridge
+ip address add 10.77.0.1/24 dev br0
+ip link set br0 up
+ip tuntap add dev tap0 mode tap
+ip link set tap0 master br0 up
+shift
+exec "$@"
+"#;
+
+/// Says whether this host lets a test make networks.
+fn makes_networks(place: &Path) -> bool {
+    let mut command = Command::new("unshare");
+    command.args(["-mn", "sh", "-c", NETWORK, "sh"]).arg(place).arg("true");
+    let can = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: this host lets nobody make a bridge and a tap here");
+    }
+    can
+}
+
+#[test]
+fn a_guest_reaches_its_host_over_a_tap_and_over_a_bridge() {
+    let Some(_turn) = turn() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("etc");
+    fs::create_dir(&place).unwrap();
+    if !makes_networks(&place) {
+        return;
+    }
+    let script = "$b ip address add 10.77.0.2/24 dev eth0\n$b ip link set eth0 up\n\
+        $b ping -c 1 -w 60 10.77.0.1\necho reached";
+    let image = build(script, folder.path());
+    for network in ["tap,tap0", "bridge,br0"] {
+        let mut command = Command::new("unshare");
+        command.args(["-mn", "sh", "-c", NETWORK, "sh"]).arg(&place);
+        let (_, said) = Guest::start_by(command, &image, &["--networking", network]).end();
+        in_order(&said, &["1 packets received", "reached"]);
+    }
+}

@@ -97,9 +97,17 @@ pub(crate) struct Guest {
 impl Guest {
     /// Starts an image, with further options of `moby run`.
     pub(crate) fn start(image: &Path, options: &[&str]) -> Self {
+        Self::start_by(Command::new("env"), image, options)
+    }
+
+    /// Starts an image by a program that runs the command behind its own words.
+    pub(crate) fn start_by(mut program: Command, image: &Path, options: &[&str]) -> Self {
         let console = image.with_extension("console");
         let file = File::create(&console).unwrap();
-        let child = packaged()
+        let moby = packaged();
+        let child = program
+            .arg(moby.get_program())
+            .args(moby.get_args())
             .args(["run", "--accel", "tcg", "--cmdline", "mitigations=off"])
             .args(options)
             .arg(image)
