@@ -4,7 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result};
+
+use crate::fs::asked::{self, Compressor};
 
 /// A compression that the kernel can undo, and how hard it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +23,18 @@ pub enum Compression {
 
 impl Default for Compression {
     fn default() -> Self {
-        Self::Zstd(3)
+        Self::Zstd(ZSTD)
     }
 }
+
+/// The default level of Zstandard.
+const ZSTD: i32 = 3;
+const KNOWN: [Compressor; 4] = [
+    Compressor::graded("zstd", 1..=19, ZSTD),
+    Compressor::graded("gzip", 1..=9, 6),
+    Compressor::plain("lz4"),
+    Compressor::plain("none"),
+];
 
 /// Begins a legacy LZ4 frame.
 const LZ4_MAGIC: u32 = 0x184c_2102;
@@ -111,18 +122,16 @@ impl FromStr for Compression {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, level) = text.split_once(':').unwrap_or((text, ""));
-        let number = |default: i32, most: i32| -> Result<i32> {
-            let level = if level.is_empty() { default } else { level.parse().unwrap_or(0) };
-            ensure!((1..=most).contains(&level), "expected a level of 1 to {most} in `{text}`");
-            Ok(level)
+        // `zstd:` was always taken for `zstd` here.
+        let text = match text.split_once(':') {
+            Some((name, "")) => name,
+            _ => text,
         };
-        Ok(match name {
-            "zstd" => Self::Zstd(number(3, 19)?),
-            "gzip" => Self::Gzip(number(6, 9)?.unsigned_abs()),
-            "lz4" if level.is_empty() => Self::Lz4,
-            "none" if level.is_empty() => Self::None,
-            _ => bail!("expected zstd, gzip, lz4 or none, with a level as in zstd:9, got `{text}`"),
+        Ok(match asked::read(text, &KNOWN)? {
+            ("zstd", level) => Self::Zstd(level),
+            ("gzip", level) => Self::Gzip(level.unsigned_abs()),
+            ("lz4", _) => Self::Lz4,
+            _ => Self::None,
         })
     }
 }
@@ -136,7 +145,9 @@ mod tests {
         for text in ["zstd:3", "zstd:19", "gzip:6", "lz4", "none"] {
             assert_eq!(text.parse::<Compression>().unwrap().to_string(), text);
         }
-        assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::default());
+        for text in ["zstd", "zstd:"] {
+            assert_eq!(text.parse::<Compression>().unwrap(), Compression::default());
+        }
         for bad in ["", "xz", "zstd:20", "zstd:x", "lz4:1", "gzip:0"] {
             assert!(bad.parse::<Compression>().is_err(), "{bad}");
         }

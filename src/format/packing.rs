@@ -3,19 +3,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Error, Result, bail, ensure};
+use anyhow::{Error, Result};
 
 use crate::disk::qcow2::Compression;
+use crate::fs::asked::{self, Compressor};
 
 /// A compression of qcow2's, or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packing(pub Option<Compression>);
 
-/// The default level of zlib: on what hardly compresses, zlib-rs falls behind
-/// at every other.
-const ZLIB: i32 = 9;
-/// The default level of Zstandard.
-const ZSTD: i32 = 3;
+const KNOWN: [Compressor; 3] = [
+    Compressor::plain("none"),
+    // On what hardly compresses, zlib-rs falls behind at every other level.
+    Compressor::graded("zlib", 1..=9, 9),
+    Compressor::graded("zstd", 1..=19, 3),
+];
 
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,17 +33,10 @@ impl FromStr for Packing {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, level) = text.split_once(':').unwrap_or((text, ""));
-        let number = |default: i32, most: i32| -> Result<i32> {
-            let level = if text.contains(':') { level.parse().unwrap_or(0) } else { default };
-            ensure!((1..=most).contains(&level), "expected a level of 1 to {most} in `{text}`");
-            Ok(level)
-        };
-        Ok(Self(match name {
-            "zlib" => Some(Compression::Zlib(number(ZLIB, 9)?.unsigned_abs())),
-            "zstd" => Some(Compression::Zstd(number(ZSTD, 19)?)),
-            "none" if text == name => None,
-            _ => bail!("expected none, zlib or zstd, with a level as in zstd:9, got `{text}`"),
+        Ok(Self(match asked::read(text, &KNOWN)? {
+            ("zlib", level) => Some(Compression::Zlib(level.unsigned_abs())),
+            ("zstd", level) => Some(Compression::Zstd(level)),
+            _ => None,
         }))
     }
 }

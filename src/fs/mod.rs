@@ -3,6 +3,7 @@
 //! Each format has a folder or file of its own with a writer, and a reader
 //! good enough to list, dump and extract what the writer makes.
 
+pub mod asked;
 mod calendar;
 mod claims;
 mod composed;
