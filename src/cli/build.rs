@@ -20,7 +20,9 @@ use super::verify::{First, Given};
 use super::{Global, table, ui, verify};
 use crate::boot::Loaders;
 use crate::error::{self, Usage};
-use crate::format::{self, Compression, FORMATS, Format, Options, Output, Packing, Written};
+use crate::format::{
+    self, Compression, FORMATS, Format, Options, Output, Packing, RootCompression, Written,
+};
 use crate::image::flatten;
 use crate::manifest::{self, Manifest};
 use crate::oci::{Descriptor, Platform, Reference};
@@ -66,6 +68,11 @@ pub(super) struct Args {
     /// as in zstd:9.
     #[arg(long, value_name = "NAME", default_value_t)]
     initrd_compression: Compression,
+    /// Compression of squashfs and erofs roots, with a level as in xz:9: gzip,
+    /// xz or zstd for squashfs, none, lz4 or zstd for erofs; zstd:3 and lz4 by
+    /// default. An error where no format has such a root.
+    #[arg(long, value_name = "NAME")]
+    root_compression: Option<RootCompression>,
     /// Compression of qcow2 disks: none, zlib or zstd, with a level as in
     /// zstd:9.
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -151,6 +158,7 @@ pub(super) fn run(mut args: Args, global: &Global) -> Result<()> {
         name: args.name(),
         compression: args.initrd_compression,
         packing: args.qcow2_compression,
+        root_compression: args.root_compression,
         size: args.size,
         loaders,
         digests: ui.json() || ui.notes(),
@@ -350,6 +358,7 @@ fn write(
         .collect();
     // What is wrong with one format may be wrong with others: all is told.
     let outputs = error::every(outputs)?;
+    format::check_root_compression(&outputs)?;
     if let Some(device) = device {
         let mut out = open_device(device)?;
         let copied = outputs.into_iter().try_for_each(|output| output.copy_to(&mut *out));

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, anyhow};
 use moby_bundle::path;
 
 use super::root::Root;
-use super::small;
+use super::{RootCompression, small};
 use crate::error::WithHint;
 use crate::system::System;
-use crate::tree::{Kind, holds};
+use crate::tree::{Content, Kind, Tree, holds};
 
 /// Where PID 1 lies.
 const INIT: &[u8] = b"init";
@@ -79,6 +79,51 @@ pub(super) fn data(system: &System) -> Result<()> {
     Ok(())
 }
 
+/// The first Linux that can unpack erofs from Zstandard. Not every later one
+/// was built to.
+const EROFS_ZSTD: (u32, u32) = (6, 10);
+
+/// Refuses a compression of the root that a system's kernel cannot undo, as
+/// far as that can be seen: erofs with Zstandard is the one that may not be.
+pub(super) fn unpacks(system: &System, root: Root, asked: Option<RootCompression>) -> Result<()> {
+    let (Root::Erofs, Some(RootCompression::Zstd(_))) = (root, asked) else {
+        return Ok(());
+    };
+    let release = small::release(&system.tree).unwrap_or_default();
+    let can = match module(&system.tree, b"/erofs.ko") {
+        // It names what it unpacks.
+        Some(module) => holds(&mut module.reader(), b"zstd").context("reading erofs.ko")?,
+        // Packed, or built in.
+        None => version(&release).is_none_or(|found| found >= EROFS_ZSTD),
+    };
+    if can {
+        return Ok(());
+    }
+    let (major, minor) = EROFS_ZSTD;
+    Err(anyhow!(
+        "expected a kernel whose erofs unpacks zstd, as Linux may from {major}.{minor} on, got \
+         {release}"
+    ))
+    .hint(|| "say lz4 or none, take another kernel, or make the root squashfs for zstd".into())
+}
+
+/// Finds the module whose path ends so.
+fn module<'a>(tree: &'a Tree, ending: &[u8]) -> Option<&'a Content> {
+    let (base, ..) = small::modules(tree)?;
+    let found =
+        tree.walk().find(|found| found.path.starts_with(base) && found.path.ends_with(ending))?;
+    match &tree.get(found.id).kind {
+        Kind::File(content) => Some(content),
+        _ => None,
+    }
+}
+
+/// Reads the first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 fn no_driver(kind: &str) -> anyhow::Error {
     anyhow!("expected a kernel that mounts {kind}: it has no such driver")
 }
@@ -120,7 +165,7 @@ fn knows(system: &System, argument: &str) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::system::{Kernel, System};
-    use crate::tree::{Content, Inode, Metadata, Tree};
+    use crate::tree::{Inode, Metadata};
 
     /// A system of a PID 1, a kernel, modules and a manifest's `disk:`.
     fn system(init: &str, kernel: &[u8], modules: &[&str], disk: &str) -> System {
@@ -198,5 +243,31 @@ mod tests {
         assert!(loop_device(&zstd).unwrap_err().to_string().contains("loop devices"));
         zstd.kernel = None;
         assert!(told(&zstd).unwrap_err().contains("a kernel"));
+    }
+
+    #[test]
+    fn knows_kernels_that_are_too_old_for_a_compression() {
+        let with = |module: &str, bytes: &[u8], root: Root, asked: &str| {
+            let mut system = system(OURS, b"?", &[], "{}");
+            let meta = Metadata::root(0o644, 0);
+            let inode = Inode { meta, kind: Kind::bytes(bytes), part: 0 };
+            let path = format!("usr/lib/modules/{module}");
+            system.tree.insert(path.as_bytes(), inode).unwrap();
+            unpacks(&system, root, Some(asked.parse().unwrap()))
+        };
+        for (module, bytes) in [
+            ("6.10.0/erofs.ko.xz", &b""[..]),
+            ("7.0-rc1/ext4.ko", b""),
+            ("odd/ext4.ko", b""),
+            ("6/ext4.ko", b""),
+            ("6.12.48+deb13-cloud-amd64/erofs.ko", b"lz4\0zstd\0"),
+        ] {
+            with(module, bytes, Root::Erofs, "zstd").expect(module);
+        }
+        with("6.1.0-44-cloud-amd64/erofs.ko", b"lz4", Root::Erofs, "lz4").unwrap();
+        with("6.1.0-44-cloud-amd64/erofs.ko", b"lz4", Root::Squashfs, "zstd").unwrap();
+        let told = |module: &str| with(module, b"lz4\0", Root::Erofs, "zstd:9").unwrap_err();
+        insta::assert_snapshot!(told("6.1.0-44-cloud-amd64/erofs.ko.xz"), @"expected a kernel whose erofs unpacks zstd, as Linux may from 6.10 on, got 6.1.0-44-cloud-amd64");
+        insta::assert_snapshot!(told("6.12.1/erofs.ko"), @"expected a kernel whose erofs unpacks zstd, as Linux may from 6.10 on, got 6.12.1");
     }
 }

@@ -41,7 +41,7 @@ impl Sizes {
 
 /// Lays out a disk of a format of moby's own: for either firmware, its root a
 /// partition of its own.
-pub(super) fn own(system: &System, output: &Output<'_>) -> Result<Disk> {
+pub(super) fn own(system: &System, output: &mut Output<'_>) -> Result<Disk> {
     plan(system, output, Firmware::Both, able::own_default(system)?)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn own(system: &System, output: &Output<'_>) -> Result<Disk> {
 /// where the manifest does not say, in the initrd where that is `None`.
 pub(super) fn plan(
     system: &System,
-    output: &Output<'_>,
+    output: &mut Output<'_>,
     wanted: Firmware,
     default: Option<Root>,
 ) -> Result<Disk> {
@@ -59,7 +59,7 @@ pub(super) fn plan(
 /// Lays out a disk, as [`plan`] does, of one of some sizes.
 pub(super) fn plan_in(
     system: &System,
-    output: &Output<'_>,
+    output: &mut Output<'_>,
     wanted: Firmware,
     default: Option<Root>,
     sizes: Sizes,
@@ -115,7 +115,7 @@ pub(super) struct Contents {
 /// Makes what is on a disk, divided by `scheme` if one is given.
 pub(super) fn contents(
     system: &System,
-    output: &Output<'_>,
+    output: &mut Output<'_>,
     default: Option<Root>,
     scheme: Option<Scheme>,
 ) -> Result<Contents> {
@@ -169,7 +169,7 @@ fn add(options: &mut DiskOptions, partition: gpt::Partition) -> String {
 /// Makes the partition that holds the root.
 pub(super) fn root_partition(
     system: &System,
-    output: &Output<'_>,
+    output: &mut Output<'_>,
     root: Root,
     disk: Guid,
 ) -> Result<gpt::Partition> {
@@ -177,7 +177,9 @@ pub(super) fn root_partition(
         "arm64" => gpt::ROOT_ARM64,
         _ => gpt::ROOT_AMD64,
     };
-    let image = root.image(system, disk, output.store)?;
+    let written = system.disk.as_ref().and_then(|disk| disk.compression.as_ref());
+    let asked = output.options.root_compression.or(written.map(|written| written.value));
+    let image = root.image(system, disk, asked, output)?;
     let mut partition = gpt::Partition::new(kind, "root", image);
     partition.id = Some(Guid::derive(&disk.bytes(), "root"));
     partition.attributes = gpt::READ_ONLY;
@@ -221,8 +223,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, options) = (Store::open(folder.path()).unwrap(), Options::default());
         let target = |ending: &str| folder.path().join(ending);
-        let output = Output::new("raw", &target, &store, &options);
-        let Contents { start, options } = contents(&system(disk), &output, default, None).unwrap();
+        let mut output = Output::new("raw", &target, &store, &options);
+        let found = contents(&system(disk), &mut output, default, None);
+        let Contents { start, options } = found.unwrap();
         let size = |part: &gpt::Partition| part.image.len().div_ceil(1 << 20);
         let parts = options.partitions.iter().map(|part| (part.name.clone(), size(part)));
         (start.cmdline.trim().to_owned(), parts.collect())

@@ -49,6 +49,7 @@ fn write(system: &System, output: &mut Output<'_>, root: Root, ending: &str) -> 
         output.image(INITRD, &initrd)?;
     }
     let id = Guid::derive(identity(&system.tree)?.bytes(), "root");
-    let image = root.image(system, id, output.store)?;
+    let asked = output.options.root_compression;
+    let image = root.image(system, id, asked, output)?;
     output.image(ending, &image)
 }

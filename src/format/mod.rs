@@ -44,9 +44,10 @@ use anyhow::Result;
 use crate::oci::Platform;
 use crate::system::System;
 
+pub use crate::fs::Compression as RootCompression;
 pub use compression::Compression;
 pub use loader::{find_loaders, loaders};
-pub use output::{Options, Output, Target, Written, write_with};
+pub use output::{Options, Output, Target, Written, check_root_compression, write_with};
 pub use packing::Packing;
 pub use pending::abandon;
 

@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rayon::prelude::*;
 
 use super::digested::{self, Digested};
 use super::pending::Pending;
-use super::{Compression, Packing};
+use super::{Compression, Packing, RootCompression};
 use crate::boot::Loaders;
 use crate::error::WithHint;
 use crate::fs::Extents;
@@ -28,6 +28,9 @@ pub struct Options {
     pub compression: Compression,
     /// How the clusters of qcow2 disks are compressed.
     pub packing: Packing,
+    /// How a root of squashfs or erofs is compressed, whatever the manifest
+    /// says.
+    pub root_compression: Option<RootCompression>,
     /// Size of a disk image in bytes; what is needed by default.
     pub size: Option<u64>,
     /// The boot loaders that the formats name.
@@ -60,6 +63,8 @@ pub struct Output<'a> {
     target: Target<'a>,
     files: Vec<Outgoing>,
     warnings: Vec<String>,
+    /// Whether it has a root that can be compressed.
+    compresses_root: bool,
     /// Holds what formats derive, so that the next build need not.
     pub store: &'a Store,
     /// What was asked for.
@@ -80,7 +85,13 @@ impl<'a> Output<'a> {
         store: &'a Store,
         options: &'a Options,
     ) -> Self {
-        Self { format, target, files: Vec::new(), warnings: Vec::new(), store, options }
+        let (files, warnings) = (Vec::new(), Vec::new());
+        Self { format, target, files, warnings, compresses_root: false, store, options }
+    }
+
+    /// Notes that it has a root that can be compressed.
+    pub(super) fn compresses_root(&mut self) {
+        self.compresses_root = true;
     }
 
     /// Tells of what may not work where the format is for.
@@ -198,6 +209,25 @@ impl Outgoing {
             self.digested.map_or_else(|| digested::file(self.pending.file()), Ok)?;
         Ok((Some(digest), size))
     }
+}
+
+/// Refuses a compression of roots that was asked for and that none of some
+/// outputs has a root for.
+pub fn check_root_compression(outputs: &[Output<'_>]) -> Result<()> {
+    let asked = outputs.first().and_then(|output| output.options.root_compression);
+    let Some(asked) = asked.filter(|_| !outputs.iter().any(|output| output.compresses_root)) else {
+        return Ok(());
+    };
+    let formats: Vec<&str> = outputs.iter().map(|output| output.format).collect();
+    let formats = formats.join(", ");
+    Err(anyhow!(
+        "expected a root of squashfs or erofs to compress by {asked}, got none in {formats}"
+    ))
+    .hint(|| {
+        "leave `--root-compression` out, or take a format with such a root: `kernel+squashfs`, \
+             `kernel+erofs`, a disk of a manifest that says `disk: {root: squashfs}`"
+            .to_owned()
+    })
 }
 
 /// Writes one file, in place of the former one at once.

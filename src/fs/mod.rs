@@ -7,6 +7,7 @@ pub mod asked;
 mod calendar;
 mod claims;
 mod composed;
+mod compression;
 mod contents;
 mod device;
 pub mod erofs;
@@ -29,6 +30,7 @@ mod unpacked;
 mod window;
 
 pub use composed::Composed;
+pub use compression::Compression;
 pub use extents::{Extents, Piece};
 pub use largest::{Folder, largest, too_large};
 pub mod cpio;

@@ -7,7 +7,7 @@ use super::part::Decoder;
 use super::place::{Invalid, MAX_PROBLEMS, Spanned};
 use super::suggest::nearest;
 use super::text::{Bind, Id};
-use super::{Container, File, Manifest, Mount, Place, Volume};
+use super::{Container, Disk, File, Manifest, Mount, Place, Root, Volume};
 
 /// Tells what the keys of a `files` entry together show to be wrong.
 pub(crate) fn file(file: &File, decoder: &mut Decoder) {
@@ -77,6 +77,18 @@ pub(crate) fn whole(manifest: &Manifest, problems: &mut Vec<Invalid>) {
     }
     known_volumes(manifest, problems);
     order(manifest, problems);
+    compressed_root(manifest.disk.as_ref(), problems);
+}
+
+/// Tells of a compression for a root that has none.
+fn compressed_root(disk: Option<&Disk>, problems: &mut Vec<Invalid>) {
+    if let Some(Disk { compression: Some(compression), root: Some(root), .. }) = disk
+        && !matches!(root.value, Root::Squashfs | Root::Erofs)
+    {
+        let found = root.value.word();
+        let message = format!("expected a root of squashfs or erofs to compress, got {found}");
+        problems.push(compression.at.invalid(message));
+    }
 }
 
 fn unique<'a>(

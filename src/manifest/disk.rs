@@ -1,14 +1,15 @@
 //! What a disk image looks like: the top-level key `disk`, which is moby's own.
 //!
 //! Formats without a disk pass it over, but for `data`, which they refuse; of
-//! it, discs heed `root` alone.
+//! it, discs heed `root` and `compression` alone.
 
 use serde_json::{Map, Value, json};
 
 use super::node::{Kind, Meaning, Node};
-use super::part::{Decoder, Part, record};
-use super::place::Spanned;
+use super::part::{Decoder, Part, Text, record};
+use super::place::{Invalid, Place, Spanned};
 use super::text::words;
+use crate::fs::Compression;
 
 record! {
     /// What a disk image looks like.
@@ -21,6 +22,8 @@ record! {
         table: Option<Spanned<Table>> = "table",
         /// How the disk holds the root file system; `erofs` by default in `raw`, `qcow2`, `vmdk`, `vhdx`, `ova` and `iso`, else `initrd`.
         root: Option<Spanned<Root>> = "root",
+        /// How a root of squashfs (`gzip`, `xz`, `zstd`) or erofs (`none`, `lz4`, `zstd`) is compressed, with a level as in `xz:9`; `zstd:3` and `lz4` by default. `--root-compression` goes before it.
+        compression: Option<Spanned<Compression>> = "compression",
         /// A partition that holds /var and outlives the root: it begins with what the image has there.
         data: Option<Data> = "data",
     }
@@ -102,6 +105,16 @@ fn size(text: &str) -> Option<u64> {
     let plain = digits.bytes().all(|b| b.is_ascii_digit());
     let amount = digits.parse::<u64>().ok().filter(|amount| plain && *amount > 0)?;
     amount.checked_mul(unit)
+}
+
+impl Text for Compression {
+    fn read(text: &str, at: &Place) -> Result<Self, Invalid> {
+        text.parse().map_err(|error| at.invalid(format!("{error:#}")))
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^(none|lz4|(gzip|xz|zstd)(:[0-9]+)?)$"})
+    }
 }
 
 /// The size of a sector in bytes: 512 or 4096.

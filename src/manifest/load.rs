@@ -133,6 +133,7 @@ fn append(all: &mut Manifest, later: Manifest) {
             replace(&mut disk.sector, later.sector);
             replace(&mut disk.table, later.table);
             replace(&mut disk.root, later.root);
+            replace(&mut disk.compression, later.compression);
             replace(&mut disk.data, later.data);
         }
         (disk, later) => replace(disk, later),

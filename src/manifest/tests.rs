@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fs::Compression;
 
 /// Returns a folder of recorded cases, or says that it is not there.
 fn shared(part: &str) -> Option<PathBuf> {
@@ -185,7 +186,8 @@ fn own_keys_are_read_and_checked() {
     let text = "services:\n\
         - {name: db, image: i, restart: always, ready: {tcp: 5432, timeout: 5s}}\n\
         - {name: web, image: i, after: [db], restart: {policy: on-failure, limit: 3}}\n\
-        disk: {size: 4G, sector: 4096, table: gpt, root: erofs, data: {size: 100, label: d}}\n";
+        disk: {size: 4G, sector: 4096, table: gpt, root: erofs,
+        compression: zstd:19, data: {size: 100, label: d}}\n";
     let manifest = parse(text, "m").unwrap();
     let ready = manifest.services[0].ready.as_ref().unwrap().contract();
     assert_eq!(ready.probe, moby_bundle::Probe::Tcp("127.0.0.1:5432".into()));
@@ -193,6 +195,7 @@ fn own_keys_are_read_and_checked() {
     assert_eq!(manifest.services[1].restart.unwrap().0.limit, 3);
     let disk = manifest.disk.as_ref().unwrap();
     assert_eq!(disk.size.as_ref().unwrap().value, Size(4 << 30));
+    assert_eq!(disk.compression.as_ref().unwrap().value, Compression::Zstd(19));
     assert_eq!(disk.data.as_ref().unwrap().size.as_ref().unwrap().value, Size(100 << 20));
     let dump = manifest.to_yaml(&|reference| reference.to_string());
     assert_eq!(parse(&dump, "m").as_ref(), Ok(&manifest), "{dump}");
@@ -204,6 +207,18 @@ fn own_keys_are_read_and_checked() {
         ("services: [{name: a, image: i, restart: never}]", "expected one of `no`, "),
         ("onboot: [{name: a, image: i, restart: no}]", "onboot[0].restart: unknown key"),
         ("services: [{name: ../a, image: i}]", "expected a name that can name a folder"),
+        (
+            "disk: {compression: lzo}",
+            "disk.compression: expected none, lz4, gzip, xz or zstd, with",
+        ),
+        (
+            "disk: {compression: gzip:10}",
+            "disk.compression: expected a level of 1 to 9 in `gzip:10`",
+        ),
+        (
+            "disk: {compression: xz, root: ext4}",
+            "compression: expected a root of squashfs or erofs",
+        ),
         ("disk: {sector: 513}", "expected 512 or 4096, got the number 513"),
         ("files: [{path: a/../../b, contents: x}]", "expected a path without `..`"),
         ("files: [{path: a, contents: x, uid: -1}]", "expected a number from 0 to 4294967295"),

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may, and tells what it skips")]
 
 mod broken;
+mod compressed;
 mod judge;
 #[path = "../support/mod.rs"]
 mod support;
