@@ -111,11 +111,25 @@ def mksquashfs(compressor):
     )
 
 
+def mkfs_erofs(options):
+    return lambda at: f"{at.root_user}mkfs.erofs {options} --quiet $OUT {at.tree} > $OUT.log"
+
+
+def root(compression):
+    return ("--root-compression", compression)
+
+
 ROWS = [
     Row("squashfs", "kernel+squashfs", "-squashfs.img", "mksquashfs",
         mksquashfs("zstd -Xcompression-level 3"), "zstd 3, 128 KiB"),
-    Row("erofs", "kernel+erofs", "-erofs.img", "mkfs.erofs",
-        lambda at: f"{at.root_user}mkfs.erofs -zlz4 -C65536 --quiet $OUT {at.tree} > $OUT.log", "LZ4, 64 KiB"),
+    Row("squashfs, xz", "kernel+squashfs", "-squashfs.img", "mksquashfs", mksquashfs("xz"), "xz 6, 128 KiB",
+        options=root("xz:6")),
+    Row("squashfs, gzip", "kernel+squashfs", "-squashfs.img", "mksquashfs",
+        mksquashfs("gzip -Xcompression-level 9"), "gzip 9, 128 KiB", options=root("gzip:9")),
+    Row("erofs", "kernel+erofs", "-erofs.img", "mkfs.erofs", mkfs_erofs("-zlz4 -C65536"), "LZ4, 64 KiB"),
+    # Not with Zstandard, which Debian 12's mkfs.erofs has not.
+    Row("erofs, plain", "kernel+erofs", "-erofs.img", "mkfs.erofs", mkfs_erofs(""), "uncompressed",
+        options=root("none")),
     Row("ISO", "kernel+iso", ".iso", "xorriso",
         lambda at: f"{at.root_user}xorriso -report_about FAILURE -as mkisofs -R -J -joliet-long -o $OUT {at.tree} 2> $OUT.log",
         "Rock Ridge, Joliet"),
