@@ -106,6 +106,18 @@ fn a_squashfs_root_boots_by_uefi() {
     in_order(&said, &["mounted / squashfs ro", "mounted /var tmpfs rw"]);
 }
 
+/// What the kernel unpacks is for its build to say, not only for its version.
+#[test]
+fn roots_boot_under_every_compression() {
+    for (root, compression) in
+        [("squashfs", "xz"), ("squashfs", "gzip"), ("erofs", "none"), ("erofs", "zstd:19")]
+    {
+        let disk = format!("{{root: {root}, compression: {compression}}}");
+        let Some(said) = boots("raw", ".img", &disk, &[]) else { return };
+        in_order(&said, &[&format!("mounted / {root} ro")]);
+    }
+}
+
 #[test]
 fn an_ext4_root_and_data_boot_from_an_mbr() {
     let disk = "{root: ext4, table: mbr, data: {size: 64M}}";
