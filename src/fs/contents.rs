@@ -3,7 +3,7 @@
 //! that a part that did not change is packed the same way again and can be
 //! taken from the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -60,14 +60,14 @@ impl Contents {
         }
         let by_inode = vec![None; tree.capacity()];
         let mut all = Self { groups: Vec::new(), by_inode };
-        let mut known = HashMap::new();
+        let mut known = BTreeMap::new();
         for files in groups.into_values() {
             all.group(tree, files, &mut known);
         }
         Ok(all)
     }
 
-    fn group(&mut self, tree: &Tree, files: Vec<(Id, Digest)>, known: &mut HashMap<Digest, Place>) {
+    fn group(&mut self, tree: &Tree, files: Vec<(Id, Digest)>, known: &mut BTreeMap<Digest, Place>) {
         let mut group = Group::default();
         for (id, digest) in files {
             let next = Place { group: self.groups.len(), index: group.contents.len() };

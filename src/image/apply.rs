@@ -5,7 +5,7 @@
 //! of an entry's path are followed inside the tree, as a container would see
 //! them, never out of it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -25,7 +25,7 @@ pub fn apply(tree: &mut Tree, layer: &Layer) -> Result<()> {
     for entry in layer.entries.iter().filter(|entry| is_whiteout(entry)) {
         whiteout(tree, entry)?;
     }
-    let mut met = HashSet::with_capacity(layer.entries.len());
+    let mut met = BTreeSet::new();
     for entry in layer.entries.iter().filter(|entry| !is_whiteout(entry)) {
         // Of two entries of one path LinuxKit takes the first: case 082.
         if met.insert(&entry.path) {
