@@ -91,8 +91,7 @@ impl Packages {
 
     fn build_alone(&self, dir: &Path, platform: &Platform, force: bool) -> Result<Built> {
         let recipe = Recipe::read(dir)?;
-        let tag = tag(dir, &recipe)?;
-        let name = format!("{}:{tag}", recipe.repository(self.org.as_deref()));
+        let name = self.name(dir, &recipe)?;
         let known = self.named(&name, platform)?;
         if let Some(image) = known.filter(|_| !force && recipe.disable_cache != Some(true)) {
             return Ok(Built { name, image, fresh: false });
@@ -105,6 +104,18 @@ impl Packages {
         let image = put_image(&self.store, platform, process(&recipe, builder), layers)?;
         self.give_name(&name, &image)?;
         Ok(Built { name, image, fresh: true })
+    }
+
+    /// Names a package's image. From a suite that neither the package nor the
+    /// default names, it is another image.
+    fn name(&self, dir: &Path, recipe: &Recipe) -> Result<String> {
+        let name = format!("{}:{}", recipe.repository(self.org.as_deref()), tag(dir, recipe)?);
+        let debian = recipe.builder.as_ref().and_then(|builder| builder.debian.as_ref());
+        let open = debian.is_some_and(|debian| debian.suite.is_none());
+        Ok(match self.debian.other_suite().filter(|_| open) {
+            Some(suite) => format!("{name}-{suite}"),
+            None => name,
+        })
     }
 
     fn layers(

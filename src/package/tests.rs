@@ -32,9 +32,13 @@ fn package(recipe: &str) -> tempfile::TempDir {
 }
 
 fn packages() -> (tempfile::TempDir, Packages) {
+    packages_of(Options::default())
+}
+
+fn packages_of(options: Options) -> (tempfile::TempDir, Packages) {
     let cache = tempfile::tempdir().unwrap();
     let store = Store::open(cache.path()).unwrap();
-    let debian = Arc::new(Debian::new(store.clone(), Arc::new(Silent), Options::default()));
+    let debian = Arc::new(Debian::new(store.clone(), Arc::new(Silent), options));
     (cache, Packages::new(store, debian, None))
 }
 
@@ -83,6 +87,26 @@ fn builds_once_and_alike() {
             "777 bin/demo"
         ]
     );
+}
+
+#[test]
+fn is_another_image_from_another_suite() {
+    let debian = |suite: &str| {
+        package(&format!("image: x\nbuilder:\n  debian:\n    packages: [a]\n    {suite}\n"))
+    };
+    for (dir, asked, ending) in [
+        (debian(""), None, ""),
+        (debian(""), Some("trixie"), ""),
+        (debian(""), Some("bookworm"), "-bookworm"),
+        (debian("suite: sid"), Some("bookworm"), ""),
+        (package(RECIPE), Some("bookworm"), ""),
+    ] {
+        let suite = asked.map(str::to_owned);
+        let (_cache, packages) = packages_of(Options { suite, ..Options::default() });
+        let recipe = Recipe::read(dir.path()).unwrap();
+        let found = packages.name(dir.path(), &recipe).unwrap();
+        assert_eq!(found, name(dir.path(), None).unwrap() + ending, "{asked:?}");
+    }
 }
 
 #[test]

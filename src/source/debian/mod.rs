@@ -147,6 +147,11 @@ impl Debian {
         Self { store, options, transport, suites }
     }
 
+    /// Returns the suite that is asked for in place of the default.
+    pub fn other_suite(&self) -> Option<&str> {
+        self.options.suite.as_deref().filter(|suite| *suite != SUITE)
+    }
+
     /// Returns the packages that a request comes to, dependencies first.
     pub fn solve(&self, request: &Request, platform: &Platform) -> Result<Vec<Arc<Package>>> {
         let suite = self.suite(request, platform)?;
