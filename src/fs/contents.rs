@@ -67,7 +67,12 @@ impl Contents {
         Ok(all)
     }
 
-    fn group(&mut self, tree: &Tree, files: Vec<(Id, Digest)>, known: &mut BTreeMap<Digest, Place>) {
+    fn group(
+        &mut self,
+        tree: &Tree,
+        files: Vec<(Id, Digest)>,
+        known: &mut BTreeMap<Digest, Place>,
+    ) {
         let mut group = Group::default();
         for (id, digest) in files {
             let next = Place { group: self.groups.len(), index: group.contents.len() };
