@@ -80,8 +80,8 @@ pub(super) fn remove_litter(root: &Path) -> Result<()> {
     empty_folder(&root.join("locks"))
 }
 
-/// Removes the derived artefacts that nothing has read for long, as far as the
-/// file system tells. The caller is alone in the store.
+/// Removes the derived artefacts that nothing has asked for in long. The caller
+/// is alone in the store.
 pub(super) fn remove_unused(root: &Path) -> Result<()> {
     let Some(since) = env::now().checked_sub(UNUSED) else { return Ok(()) };
     let since = SystemTime::UNIX_EPOCH + since;

@@ -12,16 +12,17 @@
 //! none, works off other jobs meanwhile.
 
 use std::cell::Cell;
-use std::fs::{self, File};
-use std::io::{BufWriter, Seek, Write};
+use std::fs::{self, File, FileTimes};
+use std::io::{self, BufWriter, Seek, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
 use super::{Store, keep, lock};
+use crate::env;
 use crate::oci::Digest;
 
 /// How many jobs may lie above each other on the stack of one waiting thread.
@@ -107,7 +108,7 @@ impl Store {
 
     /// Returns the artefact of a key, if it was made before.
     pub fn known(&self, kind: &str, key: &Digest) -> Option<File> {
-        File::open(self.derived_path(kind, key)).ok()
+        open(&self.derived_path(kind, key)).ok()
     }
 
     /// Keeps a small artefact that was made already.
@@ -134,7 +135,7 @@ impl Store {
         make(&mut writer)?;
         let file = writer
             .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)
+            .map_err(io::IntoInnerError::into_error)
             .with_context(|| format!("writing {}", path.display()))?;
         let dir = path.parent().expect("a derived path has a parent");
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
@@ -147,9 +148,18 @@ impl Store {
     }
 }
 
+/// Opens an artefact and marks it as used, for the search for those that
+/// nobody uses: not every file system notes what is read.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // A cache that is somebody else's cannot be marked, nor is it cleaned.
+    let _ = file.set_times(FileTimes::new().set_accessed(UNIX_EPOCH + env::now()));
+    Ok(file)
+}
+
 /// Opens an artefact, or takes its lock once nobody else has it.
 fn claim(path: &Path, lock: &Path) -> Result<Claim> {
-    let made = || File::open(path).ok().map(Claim::Made);
+    let made = || open(path).ok().map(Claim::Made);
     if let Some(made) = made() {
         return Ok(made);
     }
