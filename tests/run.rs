@@ -190,11 +190,17 @@ shift
 exec "$@"
 "#;
 
+/// Runs the command behind it in such a network.
+fn in_network(place: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-mn", "sh", "-c", NETWORK, "sh"]).arg(place);
+    command
+}
+
 /// Says whether this host lets a test make networks.
 fn makes_networks(place: &Path) -> bool {
-    let mut command = Command::new("unshare");
-    command.args(["-mn", "sh", "-c", NETWORK, "sh"]).arg(place).arg("true");
-    let can = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let done = in_network(place).arg("true").stderr(Stdio::null()).status();
+    let can = done.is_ok_and(|status| status.success());
     if !can {
         eprintln!("skipped: this host lets nobody make a bridge and a tap here");
     }
@@ -214,9 +220,8 @@ fn a_guest_reaches_its_host_over_a_tap_and_over_a_bridge() {
         $b ping -c 1 -w 60 10.77.0.1\necho reached";
     let image = build(script, folder.path());
     for network in ["tap,tap0", "bridge,br0"] {
-        let mut command = Command::new("unshare");
-        command.args(["-mn", "sh", "-c", NETWORK, "sh"]).arg(&place);
-        let (_, said) = Guest::start_by(command, &image, &["--networking", network]).end();
+        let options = ["--networking", network];
+        let (_, said) = Guest::start_by(in_network(&place), &image, &options).end();
         in_order(&said, &["1 packets received", "reached"]);
     }
 }

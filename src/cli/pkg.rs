@@ -9,7 +9,7 @@ use super::sources::SourceArgs;
 use super::{Global, table, ui};
 use crate::oci::{Digest, Manifest, Platform};
 use crate::package::{self, Built};
-use crate::source::DOCUMENT_MAX;
+use crate::source::{DOCUMENT_MAX, debian};
 use crate::store::Store;
 
 /// Build packages into the cache, without Docker.
@@ -115,7 +115,8 @@ fn tell(store: &Store, platform: &Platform, built: Built) -> Result<Told> {
 }
 
 fn show_tag(args: &ShowTag, global: &Global) -> Result<()> {
-    let name = |dir: &PathBuf| package::name(dir, args.org.as_deref());
+    let debian = debian::Options::from_env();
+    let name = |dir: &PathBuf| package::name(dir, args.org.as_deref(), &debian);
     let names = args.dirs.iter().map(name).collect::<Result<Vec<_>>>()?;
     if global.json {
         return ui::json(&names);

@@ -53,7 +53,7 @@ impl Stream {
         }
     }
 
-    /// Adds bytes that stay where they are.
+    /// Adds bytes as a piece of their own.
     pub(crate) fn give(&mut self, bytes: Vec<u8>) {
         self.lay();
         self.gathered = bytes;

@@ -40,10 +40,26 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// Returns the full name of a package's image, `docker.io/ORG/IMAGE:TAG`.
 /// `org` takes the place of the package's own organisation.
-pub fn name(dir: &Path, org: Option<&str>) -> Result<String> {
-    let recipe = Recipe::read(dir)?;
-    let tag = tag(dir, &recipe).with_context(|| format!("hashing {}", dir.display()))?;
-    Ok(format!("{}:{tag}", recipe.repository(org)))
+pub fn name(dir: &Path, org: Option<&str>, debian: &debian::Options) -> Result<String> {
+    name_of(dir, &Recipe::read(dir)?, org, debian)
+}
+
+/// Names the image of a recipe. From a suite that neither the package nor the
+/// default names, it is another image.
+fn name_of(
+    dir: &Path,
+    recipe: &Recipe,
+    org: Option<&str>,
+    debian: &debian::Options,
+) -> Result<String> {
+    let tag = tag(dir, recipe).with_context(|| format!("hashing {}", dir.display()))?;
+    let name = format!("{}:{tag}", recipe.repository(org));
+    let packages = recipe.builder.as_ref().and_then(|builder| builder.debian.as_ref());
+    let open = packages.is_some_and(|packages| packages.suite.is_none());
+    Ok(match debian.other_suite().filter(|_| open) {
+        Some(suite) => format!("{name}-{suite}"),
+        None => name,
+    })
 }
 
 /// A package that is in the store.
@@ -91,7 +107,7 @@ impl Packages {
 
     fn build_alone(&self, dir: &Path, platform: &Platform, force: bool) -> Result<Built> {
         let recipe = Recipe::read(dir)?;
-        let name = self.name(dir, &recipe)?;
+        let name = name_of(dir, &recipe, self.org.as_deref(), self.debian.options())?;
         let known = self.named(&name, platform)?;
         if let Some(image) = known.filter(|_| !force && recipe.disable_cache != Some(true)) {
             return Ok(Built { name, image, fresh: false });
@@ -104,18 +120,6 @@ impl Packages {
         let image = put_image(&self.store, platform, process(&recipe, builder), layers)?;
         self.give_name(&name, &image)?;
         Ok(Built { name, image, fresh: true })
-    }
-
-    /// Names a package's image. From a suite that neither the package nor the
-    /// default names, it is another image.
-    fn name(&self, dir: &Path, recipe: &Recipe) -> Result<String> {
-        let name = format!("{}:{}", recipe.repository(self.org.as_deref()), tag(dir, recipe)?);
-        let debian = recipe.builder.as_ref().and_then(|builder| builder.debian.as_ref());
-        let open = debian.is_some_and(|debian| debian.suite.is_none());
-        Ok(match self.debian.other_suite().filter(|_| open) {
-            Some(suite) => format!("{name}-{suite}"),
-            None => name,
-        })
     }
 
     fn layers(

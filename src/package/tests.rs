@@ -32,13 +32,9 @@ fn package(recipe: &str) -> tempfile::TempDir {
 }
 
 fn packages() -> (tempfile::TempDir, Packages) {
-    packages_of(Options::default())
-}
-
-fn packages_of(options: Options) -> (tempfile::TempDir, Packages) {
     let cache = tempfile::tempdir().unwrap();
     let store = Store::open(cache.path()).unwrap();
-    let debian = Arc::new(Debian::new(store.clone(), Arc::new(Silent), options));
+    let debian = Arc::new(Debian::new(store.clone(), Arc::new(Silent), Options::default()));
     (cache, Packages::new(store, debian, None))
 }
 
@@ -49,7 +45,7 @@ fn builds_once_and_alike() {
     let (_cache, packages) = packages();
     let platform = Platform::linux("amd64");
     let first = packages.build(dir.path(), &platform, false).unwrap();
-    assert_eq!(first.name, name(dir.path(), None).unwrap());
+    assert_eq!(first.name, name(dir.path(), None, &Options::default()).unwrap());
     assert!(first.fresh && first.name.starts_with("docker.io/moby/demo:"));
     let again = packages.build(other.path(), &platform, false).unwrap();
     assert!(!again.fresh && again.image.digest == first.image.digest);
@@ -101,11 +97,10 @@ fn is_another_image_from_another_suite() {
         (debian("suite: sid"), Some("bookworm"), ""),
         (package(RECIPE), Some("bookworm"), ""),
     ] {
-        let suite = asked.map(str::to_owned);
-        let (_cache, packages) = packages_of(Options { suite, ..Options::default() });
-        let recipe = Recipe::read(dir.path()).unwrap();
-        let found = packages.name(dir.path(), &recipe).unwrap();
-        assert_eq!(found, name(dir.path(), None).unwrap() + ending, "{asked:?}");
+        let plain = name(dir.path(), None, &Options::default()).unwrap();
+        let options = Options { suite: asked.map(str::to_owned), ..Options::default() };
+        let found = name(dir.path(), None, &options).unwrap();
+        assert_eq!(found, plain + ending, "{asked:?}");
     }
 }
 
@@ -155,6 +150,6 @@ fn refuses_what_it_cannot_build() {
         assert!(format!("{error:#}").contains(expected), "{recipe}: {error:#}");
     }
     let nothing = tempfile::tempdir().unwrap();
-    let error = name(nothing.path(), None).unwrap_err();
+    let error = name(nothing.path(), None, &Options::default()).unwrap_err();
     assert!(crate::error::hint(&error).unwrap().contains("build.yml"));
 }

@@ -79,6 +79,11 @@ impl Options {
             ..Self::default()
         }
     }
+
+    /// Returns the suite that is asked for in place of the default.
+    pub fn other_suite(&self) -> Option<&str> {
+        self.suite.as_deref().filter(|suite| *suite != SUITE)
+    }
 }
 
 /// A set of packages.
@@ -147,9 +152,9 @@ impl Debian {
         Self { store, options, transport, suites }
     }
 
-    /// Returns the suite that is asked for in place of the default.
-    pub fn other_suite(&self) -> Option<&str> {
-        self.options.suite.as_deref().filter(|suite| *suite != SUITE)
+    /// Returns what was asked for.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Returns the packages that a request comes to, dependencies first.
